@@ -1,0 +1,33 @@
+//! What became of an interrupt.
+
+use nix::errno::Errno;
+
+/// What became of an interrupt. Every variant but `Gone` leaves it pending. Not `#[must_use]`: a scope that has ended by itself is the ordinary
+/// case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// A signal is on its way.
+    Sent,
+    /// Nothing to send: its signal is on the way already, or the scope is not yet entered.
+    Held,
+    /// Somebody replaced the action while the scope lived; a signal would go to a stranger, so none was sent.
+    Displaced,
+    /// The kernel took no signal; a call that is blocked now will not notice. `EAGAIN`: the queue of real-time signals is full
+    /// (RLIMIT_SIGPENDING, getrlimit(2)).
+    Refused(Errno),
+    /// The scope has ended, or belongs to another process (fork): nothing was done.
+    Gone,
+}
+
+/// What [`Remote::wait`](crate::Remote::wait) saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Status {
+    /// The thread knows.
+    Acknowledged,
+    /// The scope has ended.
+    Closed,
+    /// Neither: it computes, sleeps uninterruptibly, or has the signal blocked.
+    StillRunning,
+}

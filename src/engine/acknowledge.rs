@@ -1,0 +1,57 @@
+//! The thread saw the interrupt (protocol 6): nothing of ours comes any more for what was asked before.
+//!
+//! # Invariants
+//! 1. While gates are marked SEEN they are held, so a request is either seen by this acknowledgement or PENDING without SEEN when they open.
+//! 2. The mask comes back last: what was queued lands here and not in the clean-up that follows.
+
+use crate::atomic::SeqCst;
+use crate::engine::lane::Lane;
+use crate::engine::node::Link;
+use crate::engine::record::Record;
+use crate::error::{Interrupted, Reason};
+use crate::kernel::mask;
+
+/// Why the calling thread is interrupted, if it is: the outermost scope's reason.
+pub(crate) fn owner(record: &Record) -> Option<Interrupted> {
+    record.scopes().map(Link::of).filter(|link| link.node().gate.acts()).find_map(reason)
+}
+
+/// Why this scope is interrupted, if it is, held or not.
+pub(crate) fn reason(link: Link) -> Option<Interrupted> {
+    let by_remote = link.node().gate.asked_by_remote(link.generation())?;
+    Some(Interrupted::new(if by_remote { Reason::Remote } else { Reason::Signal }))
+}
+
+/// Acknowledges everything that is asked of the calling thread.
+pub(crate) fn acknowledge(record: &Record) {
+    let saved = mask::block_all();
+    record.scopes().for_each(|place| place.value.gate.hold());
+    record.scopes().for_each(|place| place.value.gate.see());
+    record.lanes().for_each(Lane::landed);
+    record.lower();
+    for place in record.scopes() {
+        if place.value.gate.open() {
+            record.pending.store(1, SeqCst);
+        }
+    }
+    mask::set(saved);
+}
+
+/// Takes the interrupt of one scope of the calling thread; the others' are neither seen nor cleared.
+pub(crate) fn clear(link: Link) -> Option<Interrupted> {
+    let record = link.node().record().filter(|_| link.is_open())?;
+    let saved = mask::block_all();
+    let gate = &link.node().gate;
+    gate.hold();
+    let taken = reason(link);
+    gate.clear();
+    if let Some(lane) = record.lane(link.node().sig()) {
+        lane.landed();
+    }
+    record.lower();
+    if gate.open() {
+        record.pending.store(1, SeqCst);
+    }
+    mask::set(saved);
+    taken
+}

@@ -1,0 +1,79 @@
+//! Doing what the action behind ours would have done (protocol 10).
+//!
+//! # Invariants
+//! 1. SIG_IGN and SIG_DFL are never called.
+//! 2. A handler runs with the mask that the kernel would have set, with the kernel's arguments, and once: if it was called by way of a
+//!    dispatcher that keeps our handler as its previous one, it is not called again for the same signal.
+//! 3. Everything of ours is settled before it runs: it may leave by longjmp.
+//!
+//! # Async-signal-safety
+//! Everything is.
+
+use crate::engine::hooks::handler;
+use crate::engine::slot::{Behind, Slot};
+use crate::kernel::action::{self, Action};
+use crate::kernel::frame::{Caller, Frame};
+use crate::kernel::mask::{self, Mask};
+use crate::kernel::send::{self, Info};
+use crate::signal::Signal;
+
+/// Whose turn it is.
+pub(super) fn forward(frame: &Frame, caller: Caller, slot: &Slot) {
+    let next = match caller {
+        Caller::Kernel => slot.behind(),
+        Caller::Dispatcher | Caller::Bare => next_of_dispatcher(frame, caller, slot),
+    };
+    if let Some(behind) = next {
+        run(frame, caller, behind.action_to_run());
+    }
+}
+
+/// Whether what stands behind is a handler (a default is done by [`forward`] alone).
+pub(super) fn is_handler(slot: &Slot) -> bool {
+    slot.behind().is_some_and(|behind| behind.action().is_handler())
+}
+
+/// Somebody's dispatcher has called us as its previous handler. While scopes live and ours is displaced, that is as it should be: what is
+/// behind ours is next. But the dispatcher may itself stand behind ours, or may have kept our address from a scope long gone; then the
+/// first action ever saved is next, unless that has had its turn.
+fn next_of_dispatcher(frame: &Frame, caller: Caller, slot: &Slot) -> Option<&'static Behind> {
+    let standing = action::current(frame.sig).map_or(0, |action| action.handler);
+    let runs = |behind: &Behind| behind.action().is_handler() && behind.action().handler == standing;
+    let under_way = if caller == Caller::Dispatcher { frame.forwards_below() } else { 0 };
+    let usual = under_way == 0 && standing != handler() && caller == Caller::Dispatcher;
+    let candidates = [slot.behind().filter(|_| usual), slot.original().filter(|_| under_way < 2)];
+    let ran = slot.behind().filter(|_| under_way > 0).map(|behind| behind.action().handler);
+    candidates.into_iter().flatten().find(|next| !runs(next) && Some(next.action().handler) != ran)
+}
+
+fn run(frame: &Frame, caller: Caller, action: Action) {
+    if action.is_ignored() || action.is_default() && Signal::from(frame.sig).is_ignored_by_default() {
+        return;
+    }
+    if action.is_default() {
+        return die(frame, caller);
+    }
+    if caller == Caller::Bare {
+        return frame.call(action.handler); // no context to tell a mask from: as their dispatcher has it
+    }
+    let itself = if action.has(libc::SA_NODEFER) { Mask(0) } else { Mask::of(frame.sig) };
+    let before = mask::swap(Mask(frame.saved_mask().0 | action.mask.0 | itself.0));
+    frame.call(action.handler);
+    mask::set(before);
+}
+
+/// The default that ends the process is done for real, so that the parent sees the true status: the default action, the signal itself, and the
+/// number opened. Where the kernel spares the process (the init of a pid namespace) everything is put back.
+fn die(frame: &Frame, caller: Caller) {
+    let Ok(ours) = action::swap(frame.sig, &Action::DEFAULT) else { return };
+    let info = if caller == Caller::Bare { Info::bare(frame.sig) } else { frame.info() };
+    let tid = crate::kernel::raw::gettid();
+    if send::to_thread(tid, &info).is_err() {
+        let _ = send::plain_to_process(frame.sig);
+    }
+    let before = mask::unblock(frame.sig);
+    mask::set(before);
+    if action::current(frame.sig).is_ok_and(|action| action.is_default()) {
+        let _ = action::swap(frame.sig, &ours);
+    }
+}

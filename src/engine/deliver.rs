@@ -1,0 +1,43 @@
+//! The receiving side (protocol 3): what the handler does. One screen.
+//!
+//! # Invariants
+//! 1. Ours are never chained, whatever generation they are of; foreign ones are never swallowed.
+//! 2. IN_FLIGHT is taken off before anything else is looked at: a request that comes now sends again.
+//! 3. The interrupt itself is `pending`, which the sender has set; the signal only ends the call that the thread is blocked in.
+//!
+//! # Async-signal-safety
+//! This is the handler: atomics, arithmetic, system calls. The thread is found by its kernel id, since threads made by a raw `clone` share a
+//! thread pointer, and the first touch of a thread-local may allocate.
+
+use crate::engine::lane::Lane;
+use crate::engine::record::Record;
+use crate::engine::slot::Slot;
+use crate::engine::{chain, foreign, provenance};
+use crate::kernel::frame::{Caller, Frame};
+use crate::kernel::{mask, raw};
+
+/// A signal of a number that was taken over.
+pub(super) fn on_signal(frame: &Frame) {
+    match frame.check() {
+        Caller::Kernel => judge(frame, Caller::Kernel),
+        caller => {
+            // A dispatcher has its own mask; ours is all signals.
+            let saved = mask::block_all();
+            judge(frame, caller);
+            mask::set(saved);
+        }
+    }
+}
+
+fn judge(frame: &Frame, caller: Caller) {
+    if caller == Caller::Bare {
+        return chain::forward(frame, caller, Slot::of(frame.sig));
+    }
+    let info = frame.info();
+    let lane = Record::of(raw::gettid()).and_then(|record| record.lane(frame.sig));
+    if provenance::is_ours(&info, lane) {
+        lane.into_iter().for_each(Lane::landed);
+    } else {
+        foreign::arrived(frame, caller, &info, lane);
+    }
+}

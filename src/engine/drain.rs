@@ -1,0 +1,50 @@
+//! Taking ours out of the queue of a thread that has the number blocked, without running anybody's signal (protocol 7, fence drain).
+//!
+//! # Invariants
+//! 1. The number is never unblocked: what is queued there for others stays out of their critical section.
+//! 2. Ours are queued for the thread, and a thread's own queue is taken before the process's, in the order of arrival for one number. So when
+//!    the fence comes, everything of ours that was queued before it has come, and nothing of the process's queue was touched.
+//! 3. A standard number has one place in a thread's queue. With a fence sent, something lies there, so the next one taken is from there;
+//!    after it the place is empty, and nobody is left who could put one of ours in again. One take is enough.
+//! 4. A foreign signal that was taken goes back to the thread: a real-time one behind the fence, so that their order is kept.
+
+use crate::atomic::{AtomicU64, SeqCst};
+use crate::engine::lane::Lane;
+use crate::engine::provenance;
+use crate::kernel::send::{self, Info, take};
+use crate::signal::Signal;
+
+/// All signals are blocked, nobody is inside the lane's gates.
+pub(super) fn fence(lane: &Lane) {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    let fence = Info::ours(lane.sig, provenance::fence(SERIAL.fetch_add(1, SeqCst)));
+    if provenance::is_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
+        return without_fence(lane);
+    }
+    if Signal::from(lane.sig).is_standard() {
+        // It may be the fence, or one of ours that it merged into, or a foreign one that both merged into; blank if the queue was full.
+        take(lane.sig).into_iter().for_each(|info| put_back_foreign(lane, &info));
+        return;
+    }
+    while let Some(info) = take(lane.sig) {
+        if info.code == fence.code && info.value == fence.value {
+            return;
+        }
+        put_back_foreign(lane, &info);
+    }
+}
+
+fn put_back_foreign(lane: &Lane, info: &Info) {
+    if !provenance::is_ours(info, Some(lane)) && send::to_thread(lane.record.tid(), info).is_err() {
+        lane.held.push(info);
+    }
+}
+
+/// The queue is full, or a filter lets no siginfo through: takes until nothing comes. What was foreign is given back when the lane has ended.
+fn without_fence(lane: &Lane) {
+    while let Some(info) = take(lane.sig) {
+        if !provenance::is_ours(&info, Some(lane)) {
+            lane.held.push(&info);
+        }
+    }
+}

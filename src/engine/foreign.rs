@@ -1,0 +1,135 @@
+//! Signals that are not ours (protocol 10): which policy counts, and what it does.
+//!
+//! # Invariants
+//! 1. The innermost scope of a lane decides; one that chains is looked through, as if it were not there.
+//! 2. A scope that asked to be interrupted is, whichever thread the kernel picked, unless a scope further in on its own lane decides otherwise
+//!    (`shadowed`).
+//! 3. A scope is reached by its link only: one that has ended answers Gone, so nobody waits for the handlers of other threads.
+//! 4. The action behind runs before the scopes are interrupted that want both: what its handler wrote is there when they wake.
+//!
+//! # Async-signal-safety
+//! [`arrived`] is. [`entered`] and [`left`] are for the thread itself.
+
+use crate::engine::chain;
+use crate::engine::gate::Request;
+use crate::engine::lane::Lane;
+use crate::engine::node::Link;
+use crate::engine::record::Record;
+use crate::engine::slot::Slot;
+use crate::engine::{blocked, interrupt};
+use crate::kernel::frame::{Caller, Frame};
+use crate::kernel::send::Info;
+use crate::policy::Foreign;
+use crate::signal::Signal;
+
+/// A foreign signal, with a siginfo. All signals are blocked.
+pub(super) fn arrived(frame: &Frame, caller: Caller, info: &Info, lane: Option<&Lane>) {
+    let live = lane.filter(|lane| lane.is_live());
+    if let Some(lane) = live {
+        if Signal::from(frame.sig).is_standard() {
+            lane.landed(); // the kernel may have merged ours into it (R2)
+        }
+        if lane.is_entering() {
+            return blocked::hold(frame, caller, lane, info);
+        }
+    }
+    let slot = Slot::of(frame.sig);
+    match interrupt_scopes(slot) {
+        Interrupted::None => {}
+        Interrupted::Done => return,
+        Interrupted::ThenChain => return as_before(frame, caller, info, live),
+        Interrupted::AfterHandler => return handler_then_interrupt(frame, caller, slot),
+    }
+    if live.is_none_or(|lane| decides(lane) != Foreign::Ignore) {
+        as_before(frame, caller, info, live);
+    }
+}
+
+/// What would have happened without a scope.
+fn as_before(frame: &Frame, caller: Caller, info: &Info, lane: Option<&Lane>) {
+    match lane {
+        Some(lane) if lane.was_blocked() => blocked::hand_back(frame, caller, lane, info),
+        _ => chain::forward(frame, caller, Slot::of(frame.sig)),
+    }
+}
+
+enum Interrupted {
+    /// Nobody wants to be.
+    None,
+    /// All who want to be; nothing else happens.
+    Done,
+    /// The second one under `InterruptOnce`.
+    ThenChain,
+    /// Some are still to be, after the handler behind.
+    AfterHandler,
+}
+
+fn interrupt_scopes(slot: &Slot) -> Interrupted {
+    let mut outcome = Interrupted::None;
+    for link in wanting(slot) {
+        let asked = match link.node().policy() {
+            Foreign::Interrupt => interrupt::masked(link, Request::Signal),
+            Foreign::InterruptOnce => interrupt::masked(link, Request::FirstSignal),
+            _ => {
+                outcome = if matches!(outcome, Interrupted::ThenChain) { outcome } else { Interrupted::AfterHandler };
+                continue;
+            }
+        };
+        outcome = match (asked, outcome) {
+            (None, _) => Interrupted::ThenChain,
+            (Some(_), Interrupted::None) => Interrupted::Done,
+            (Some(_), outcome) => outcome,
+        };
+    }
+    outcome
+}
+
+fn handler_then_interrupt(frame: &Frame, caller: Caller, slot: &Slot) {
+    if chain::is_handler(slot) {
+        chain::forward(frame, caller, slot);
+    }
+    for link in wanting(slot).filter(|link| link.node().policy() == Foreign::InterruptAndChain) {
+        interrupt::masked(link, Request::Signal);
+    }
+}
+
+fn wanting(slot: &Slot) -> impl Iterator<Item = Link> {
+    slot.interrupters().filter(|link| link.is_open() && !link.node().is_shadowed())
+}
+
+/// The policy of this thread's lane (invariant 1).
+fn decides(lane: &Lane) -> Foreign {
+    let on_lane = |link: &Link| link.node().sig() == lane.sig && link.is_open();
+    let policies = lane.record.scopes().map(Link::of).filter(on_lane).map(|link| link.node().policy());
+    policies.filter(|policy| *policy != Foreign::Chain).last().unwrap_or_default()
+}
+
+/// A scope was added to the calling thread's list.
+pub(super) fn entered(record: &Record, link: Link) {
+    let policy = link.node().policy();
+    if policy.interrupts() {
+        Slot::of(link.node().sig()).add_interrupter(link);
+    }
+    if policy != Foreign::Chain {
+        shadow(record, link.node().sig());
+    }
+}
+
+/// A scope was taken out of the list; its gate is closed, its node not yet given back.
+pub(super) fn left(record: &Record, link: Link) {
+    let policy = link.node().policy();
+    if policy.interrupts() {
+        Slot::of(link.node().sig()).remove_interrupter(link);
+    }
+    if policy != Foreign::Chain {
+        shadow(record, link.node().sig());
+    }
+}
+
+/// Says of each scope of a lane whether one further in ignores what it wants (invariant 2).
+fn shadow(record: &Record, sig: i32) {
+    let on_lane = || record.scopes().filter(move |place| place.value.sig() == sig);
+    let ignoring = on_lane().enumerate().filter(|(_, place)| place.value.policy() == Foreign::Ignore).last();
+    let shadowed = ignoring.map_or(0, |(at, _)| at);
+    on_lane().enumerate().for_each(|(at, place)| place.value.set_shadowed(at < shadowed));
+}

@@ -1,0 +1,53 @@
+//! A forked child: one thread, no queued signals, a copy of everything else (protocol 11).
+//!
+//! # Invariants
+//! 1. Of the parent's Remotes none acts here: they remember the parent's pid, and the nodes are given the child's.
+//! 2. A number that the forking thread has no scope on gets its action back at once; the others when the scopes are dropped, as usual.
+//!
+//! # Async-signal-safety
+//! Runs in the child of a process with threads, where little else is allowed: it takes no lock (those of the parent's threads are void) and
+//! allocates at most one row of the thread table, which glibc and musl make safe after `fork`.
+
+use crate::atomic::SeqCst;
+use crate::engine::lane::Lane;
+use crate::engine::node::Link;
+use crate::engine::record::Record;
+use crate::engine::slot::Slot;
+use crate::kernel::{mask, pid};
+
+/// For a child of a raw `clone`, which no handler of pthread_atfork(3) saw: puts it right at the first use.
+pub(super) fn check() {
+    if pid::in_forked_child() {
+        in_child();
+    }
+}
+
+/// Puts the copy right.
+pub(super) fn in_child() {
+    let saved = mask::block_all();
+    pid::note();
+    let mine = Record::current();
+    Record::forget_others(mine);
+    if let Some(record) = mine {
+        adopt(record);
+    }
+    for (sig, slot) in Slot::all() {
+        let used = mine.and_then(|record| record.lane(sig)).is_some_and(Lane::has_scopes);
+        slot.after_fork(used, |link| is_listed(mine, link));
+    }
+    mask::set(saved);
+}
+
+fn adopt(record: &'static Record) {
+    record.adopt();
+    for place in record.scopes() {
+        place.value.pid.store(pid::current(), SeqCst);
+        place.value.gate.forget_senders();
+    }
+    record.lanes().for_each(Lane::after_fork);
+    record.lower();
+}
+
+fn is_listed(record: Option<&Record>, link: Link) -> bool {
+    record.is_some_and(|record| record.scopes().any(|place| Link::of(place).to_bits() == link.to_bits()))
+}

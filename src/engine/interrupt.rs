@@ -1,0 +1,92 @@
+//! The sending side (protocol 2): through the gate, `pending`, the throttle, the signal.
+//!
+//! # Invariants
+//! 1. Everything between the gate's two sides happens with all signals blocked: a handler that ran there and left by longjmp would leave its
+//!    count in the gate, and drop would wait for ever.
+//! 2. `pending` is stored before the signal is sent, so that a signal that vanishes (merged, taken by sigwait) loses nothing.
+//! 3. Nothing is sent while somebody else's action stands where ours did.
+//!
+//! # Async-signal-safety
+//! Everything is.
+
+use crate::atomic::SeqCst;
+use crate::delivery::Delivery;
+use crate::engine::gate::{Answer, Request};
+use crate::engine::hooks::handler;
+use crate::engine::lane::Lane;
+use crate::engine::node::Link;
+use crate::engine::provenance;
+use crate::kernel::send::{self, Info};
+use crate::kernel::{action, mask};
+use nix::errno::Errno;
+
+/// Interrupts a scope.
+pub(crate) fn interrupt(link: Link, request: Request) -> Delivery {
+    if is_on_its_way(link, request) {
+        return Delivery::Held;
+    }
+    let saved = mask::block_all();
+    let delivery = masked(link, request).unwrap_or(Delivery::Held);
+    mask::set(saved);
+    delivery
+}
+
+/// Protocol 2.2: the same was asked already, and its signal has not landed. No system call.
+fn is_on_its_way(link: Link, request: Request) -> bool {
+    let node = link.node();
+    node.gate.repeats(link.generation(), request)
+        && node.record().is_some_and(|record| {
+            record.pending.load(SeqCst) != 0 && record.lane(node.sig()).is_some_and(Lane::is_in_flight)
+        })
+}
+
+/// The same with all signals blocked already. `None`: [`Request::FirstSignal`] was not the first.
+pub(crate) fn masked(link: Link, request: Request) -> Option<Delivery> {
+    match link.node().gate.ask(link.generation(), request) {
+        Answer::Closed => Some(Delivery::Gone),
+        Answer::Kept => Some(Delivery::Held),
+        Answer::Refused => None,
+        Answer::Inside => {
+            let delivery = inside(link);
+            link.node().gate.leave();
+            Some(delivery)
+        }
+    }
+}
+
+/// Between the gate's two sides the node's record and lane are what they were when the gate was opened.
+fn inside(link: Link) -> Delivery {
+    let node = link.node();
+    let Some(record) = node.record() else { return Delivery::Gone };
+    record.pending.store(1, SeqCst);
+    let Some(lane) = record.lane(node.sig()) else { return Delivery::Gone };
+    if !action::current(lane.sig).is_ok_and(|action| action.handler == handler()) {
+        return Delivery::Displaced;
+    }
+    if !lane.take_off() {
+        return Delivery::Held;
+    }
+    match send(lane) {
+        Ok(()) => Delivery::Sent,
+        Err(Errno::ESRCH) => {
+            lane.landed();
+            Delivery::Gone
+        }
+        Err(errno) => {
+            lane.landed();
+            Delivery::Refused(errno)
+        }
+    }
+}
+
+/// By rt_tgsigqueueinfo; by tgkill where a filter refuses that.
+fn send(lane: &Lane) -> Result<(), Errno> {
+    let tid = lane.record.tid();
+    if !provenance::is_plain() {
+        match send::to_thread(tid, &Info::ours(lane.sig, provenance::value(lane))) {
+            Err(Errno::ENOSYS | Errno::EPERM) => provenance::go_plain(),
+            answer => return answer,
+        }
+    }
+    send::plain_to_thread(tid, lane.sig)
+}

@@ -1,0 +1,141 @@
+//! What a scope and its Remotes share: the gate and where its signals go.
+//!
+//! # Invariants
+//! 1. A node is reached only with the generation that its gate had when the reader's right began (a [`Link`]); the gate's answer to that
+//!    generation says whether the rest of the node still speaks of the same scope.
+//! 2. `record`, `sig` and `policy` are written before the gate is opened, and not again in its generation.
+//! 3. `next` is changed only by the thread that the node is listed on, in single stores.
+
+use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, SeqCst};
+use crate::engine::gate::Gate;
+use crate::engine::pool::{Place, Pool};
+use crate::engine::record::Record;
+use crate::kernel::pid;
+use crate::policy::Foreign;
+
+static NODES: Pool<Node> = Pool::new();
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) gate: Gate,
+    /// The process in which the scope can be interrupted.
+    pub(crate) pid: AtomicU32,
+    record: AtomicU32,
+    sig: AtomicU32,
+    policy: AtomicU8,
+    /// A scope further in on the same lane decides instead (see `foreign`).
+    shadowed: AtomicU8,
+    /// Index plus one of the next scope of the thread, further in; 0 for the last.
+    pub(crate) next: AtomicU32,
+    /// Order of making, over all scopes of the process.
+    #[allow(dead_code)] // what a shield and a deadline compare
+    pub(crate) serial: AtomicU64,
+}
+
+/// A node and the generation it is meant in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    place: &'static Place<Node>,
+    generation: u32,
+}
+
+impl Node {
+    fn new() -> Node {
+        Node {
+            gate: Gate::new(),
+            pid: AtomicU32::new(0),
+            record: AtomicU32::new(0),
+            sig: AtomicU32::new(0),
+            policy: AtomicU8::new(0),
+            shadowed: AtomicU8::new(0),
+            next: AtomicU32::new(0),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// The node whose index plus one is this.
+    pub(crate) fn by_plus_one(plus_one: u32) -> Option<&'static Place<Node>> {
+        NODES.get(plus_one.checked_sub(1)?)
+    }
+
+    /// The signal number.
+    pub(crate) fn sig(&self) -> i32 {
+        self.sig.load(SeqCst) as i32
+    }
+
+    /// The thread's record.
+    pub(crate) fn record(&self) -> Option<&'static Record> {
+        Record::by_index(self.record.load(SeqCst))
+    }
+
+    pub(crate) fn policy(&self) -> Foreign {
+        Foreign::from_bits(self.policy.load(SeqCst))
+    }
+
+    pub(crate) fn is_shadowed(&self) -> bool {
+        self.shadowed.load(SeqCst) != 0
+    }
+
+    pub(crate) fn set_shadowed(&self, yes: bool) {
+        self.shadowed.store(u8::from(yes), SeqCst);
+    }
+}
+
+impl Link {
+    /// A node of one's own, its gate held (a Ticket).
+    pub(crate) fn make() -> Link {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let place = NODES.take(Node::new);
+        let node = &place.value;
+        node.serial.store(SERIAL.fetch_add(1, SeqCst), SeqCst);
+        node.pid.store(pid::current(), SeqCst);
+        node.shadowed.store(0, SeqCst);
+        node.next.store(0, SeqCst);
+        Link { place, generation: node.gate.renew() }
+    }
+
+    /// Says where its signals go; before the gate is opened (invariant 2).
+    pub(crate) fn bind(self, record: &Record, sig: i32, policy: Foreign) {
+        self.node().record.store(record.index(), SeqCst);
+        self.node().sig.store(sig as u32, SeqCst);
+        self.node().policy.store(policy.bits(), SeqCst);
+    }
+
+    /// The scope that a node of the calling thread's list stands for now.
+    pub(crate) fn of(place: &'static Place<Node>) -> Link {
+        Link { place, generation: place.value.gate.generation() }
+    }
+
+    pub(crate) fn node(self) -> &'static Node {
+        &self.place.value
+    }
+
+    pub(crate) const fn plus_one(self) -> u32 {
+        self.place.index() + 1
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// As one number that fits an atomic; never 0.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.plus_one())
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Option<Link> {
+        let place = Node::by_plus_one(bits as u32)?;
+        Some(Link { place, generation: (bits >> 32) as u32 })
+    }
+
+    /// Whether the scope, or the ticket, has not ended.
+    pub(crate) fn is_open(self) -> bool {
+        self.node().gate.is_open(self.generation)
+    }
+
+    /// Gives the node back after its gate was closed.
+    pub(crate) fn recycle(self) {
+        NODES.give(self.place);
+    }
+}

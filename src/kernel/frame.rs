@@ -1,0 +1,138 @@
+//! What the kernel hands to a signal handler: number, siginfo, context; and how much of it can be believed.
+//!
+//! A handler may be called by the kernel, or by somebody else's dispatcher that keeps it as "the previous one": with the kernel's own
+//! siginfo and context, with copies of them, or with nothing but the number.
+//!
+//! # Safety
+//! [`Frame::check`] makes sure once that siginfo and context are there to be read; every other method relies on that.
+//!
+//! # Async-signal-safety
+//! Every function is.
+
+use crate::kernel::mask::{self, Mask};
+use crate::kernel::send::Info;
+use libc::{c_int, c_void, ucontext_t};
+use std::mem::offset_of;
+
+/// How far above our own stack pointer a context may lie to be believed to be on the same stack.
+const SAME_STACK: usize = 64 * 1024;
+
+/// The arguments of a signal handler and its stack pointer at entry.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) sig: c_int,
+    info: *mut Info,
+    context: *mut ucontext_t,
+    entry_sp: usize,
+}
+
+/// Who called the handler, as far as the arguments tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The kernel.
+    Kernel,
+    /// A dispatcher, which passed a siginfo and a context that can be read.
+    Dispatcher,
+    /// A dispatcher that passed nothing to be believed: `old.sa_handler(sig)`.
+    Bare,
+}
+
+impl Frame {
+    pub(crate) fn new(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) -> Frame {
+        Frame { sig, info: info.cast(), context: context.cast(), entry_sp }
+    }
+
+    /// Judges the arguments. The kernel's frame has a fixed place relative to the stack pointer that it starts the handler with; anything
+    /// else is probed before it is read.
+    pub(crate) fn check(&self) -> Caller {
+        if from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
+            return Caller::Kernel;
+        }
+        let aligned = (self.info as usize).is_multiple_of(8) && (self.context as usize).is_multiple_of(8);
+        let ends = [
+            self.info as usize,
+            self.info as usize + size_of::<Info>() - 8,
+            self.context as usize,
+            self.context as usize + size_of::<ucontext_t>() - 8,
+        ];
+        if !aligned || self.info.is_null() || self.context.is_null() || !ends.into_iter().all(mask::readable) {
+            return Caller::Bare;
+        }
+        if self.info().signo == self.sig { Caller::Dispatcher } else { Caller::Bare }
+    }
+
+    /// The siginfo. Only after [`check`](Frame::check) did not say [`Caller::Bare`].
+    pub(crate) fn info(&self) -> Info {
+        // SAFETY: `check` found 128 readable, aligned bytes; any bytes are an Info.
+        unsafe { self.info.read() }
+    }
+
+    /// The mask that comes back when the handler returns. Only after [`check`](Frame::check).
+    pub(crate) fn saved_mask(&self) -> Mask {
+        // SAFETY: `check` found the context readable, and any 8 bytes are a Mask.
+        unsafe { self.saved_mask_place().read() }
+    }
+
+    /// Adds a number to the mask that comes back. Only after [`check`](Frame::check) said [`Caller::Kernel`].
+    pub(crate) fn block_on_return(&self, sig: c_int) {
+        let mask = self.saved_mask().with(sig);
+        // SAFETY: the kernel's own frame on this stack, which is writable; nobody else runs on it.
+        unsafe { self.saved_mask_place().write(mask) };
+    }
+
+    /// The kernel's 8-byte set opens libc's larger one.
+    fn saved_mask_place(&self) -> *mut Mask {
+        self.context.wrapping_byte_add(offset_of!(ucontext_t, uc_sigmask)).cast()
+    }
+
+    /// How many forwards of this very signal are under way further up this stack: their markers lie between us and the context, which the
+    /// dispatchers passed on. Nothing to be looked at (another stack, a copied context) is none.
+    pub(crate) fn forwards_below(&self) -> usize {
+        let (from, to) = (self.entry_sp & !7, self.context as usize & !7);
+        if from >= to || to - from > SAME_STACK {
+            return 0;
+        }
+        let mut found = 0;
+        for address in (from..to).step_by(8) {
+            if (address == from || address % 4096 == 0) && !mask::readable(address) {
+                return found;
+            }
+            // SAFETY: aligned, and its page was probed just now; words of a stack in use may hold anything, and are only compared.
+            let word = unsafe { (address as *const usize).read_volatile() };
+            found += usize::from(word == marker_at(address));
+        }
+        found
+    }
+
+    /// Calls a handler as the kernel would: same arguments, all three of them, which one without SA_SIGINFO overlooks (the x86_64 kernel
+    /// itself sets them for both kinds).
+    pub(crate) fn call(&self, handler: usize) {
+        type Handler = extern "C" fn(c_int, *mut Info, *mut ucontext_t);
+        let mut marker = 0usize;
+        let at = &raw mut marker;
+        // SAFETY: `handler` is the address of a function that the kernel would have called with these arguments: it stood in an action and is
+        // neither SIG_DFL nor SIG_IGN, which the caller has looked at.
+        let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
+        // SAFETY: a local of this frame, which lasts as long as the call below.
+        unsafe { at.write_volatile(marker_at(at as usize)) };
+        handler(self.sig, self.info, self.context);
+        // SAFETY: as above.
+        unsafe { at.write_volatile(0) };
+    }
+}
+
+/// Whether these are the arguments that the kernel starts a handler with: on x86_64 the context lies right above the return address
+/// (`arch/x86/include/asm/sigframe.h`), on aarch64 the siginfo at the stack pointer (`arch/arm64/kernel/signal.c`).
+#[cfg(target_arch = "x86_64")]
+fn from_kernel(_info: usize, context: usize, entry_sp: usize) -> bool {
+    context == entry_sp + 8
+}
+#[cfg(target_arch = "aarch64")]
+fn from_kernel(info: usize, _context: usize, entry_sp: usize) -> bool {
+    info == entry_sp
+}
+
+/// The word that a forward under way leaves on the stack at `address`: made of the address, so that a copy elsewhere says nothing.
+const fn marker_at(address: usize) -> usize {
+    address ^ 0x6569_6e74_7221_a5c3
+}

@@ -1,0 +1,83 @@
+//! The calling thread's signal mask: all 64 bits of it, the two that libc keeps for itself (32, 33) too.
+//!
+//! The kernel's own call is used because libc's leaves its private numbers open, and a handler of those could run in the middle of what
+//! must not be interrupted (glibc: `sysdeps/unix/sysv/linux/internal-signals.h`).
+//!
+//! # Safety
+//! Sets and masks are 8 bytes, the kernel's `sigset_t` on x86_64 and aarch64; pointers are to locals.
+//!
+//! # Async-signal-safety
+//! Every function is.
+
+use crate::kernel::raw;
+use nix::errno::Errno;
+
+/// A set of signals: bit `n - 1` is signal `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mask(pub(crate) u64);
+
+impl Mask {
+    pub(crate) const ALL: Mask = Mask(!0);
+
+    pub(crate) const fn of(sig: i32) -> Mask {
+        Mask(1 << (sig - 1))
+    }
+    pub(crate) const fn has(self, sig: i32) -> bool {
+        self.0 & Mask::of(sig).0 != 0
+    }
+    pub(crate) const fn with(self, sig: i32) -> Mask {
+        Mask(self.0 | Mask::of(sig).0)
+    }
+    pub(crate) const fn without(self, sig: i32) -> Mask {
+        Mask(self.0 & !Mask::of(sig).0)
+    }
+}
+
+/// `int rt_sigprocmask(int how, const sigset_t *set, sigset_t *old, size_t size)`, rt_sigprocmask(2). Returns the mask before.
+fn change(how: libc::c_int, set: Option<Mask>) -> Mask {
+    let mut old = Mask(0);
+    let set = set.as_ref().map_or(0, |m| &raw const *m as usize);
+    let args = [how as usize, set, &raw mut old as usize, size_of::<u64>()];
+    // SAFETY: `set` is null or points to a Mask on this stack, `old` too; both are 8 bytes, which is the size passed.
+    let _ = unsafe { raw::call(libc::SYS_rt_sigprocmask, args) };
+    old
+}
+
+/// Blocks every signal; returns the mask before.
+pub(crate) fn block_all() -> Mask {
+    change(libc::SIG_SETMASK, Some(Mask::ALL))
+}
+
+/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 1.
+pub(crate) fn set(mask: Mask) {
+    change(libc::SIG_SETMASK, Some(mask));
+}
+
+/// Sets the mask; returns the one before.
+pub(crate) fn swap(mask: Mask) -> Mask {
+    change(libc::SIG_SETMASK, Some(mask))
+}
+
+/// Asks for the mask: a system call, hence a barrier for the numbers that are open.
+pub(crate) fn get() -> Mask {
+    change(libc::SIG_SETMASK, None)
+}
+
+/// Blocks one number; returns the mask before.
+pub(crate) fn block(sig: i32) -> Mask {
+    change(libc::SIG_BLOCK, Some(Mask::of(sig)))
+}
+
+/// Opens one number; returns the mask before.
+pub(crate) fn unblock(sig: i32) -> Mask {
+    change(libc::SIG_UNBLOCK, Some(Mask::of(sig)))
+}
+
+/// Whether the 8 bytes around `address`, aligned down, can be read. The kernel reads the set before it looks at `how`
+/// (`kernel/signal.c`, `SYSCALL_DEFINE4(rt_sigprocmask)`), so a wrong `how` answers EFAULT or EINVAL and changes nothing.
+pub(crate) fn readable(address: usize) -> bool {
+    let args = [usize::MAX, address & !7, 0, size_of::<u64>()];
+    // SAFETY: the kernel itself checks the address; with this `how` nothing is changed and nothing is written.
+    let r = unsafe { raw::call(libc::SYS_rt_sigprocmask, args) };
+    r == Err(Errno::EINVAL)
+}

@@ -1,0 +1,46 @@
+//! System calls by number, with the errno as a value.
+//!
+//! # Safety
+//! `call` is as unsafe as the call that it makes; the other files of this layer wrap it in typed functions.
+//!
+//! # Async-signal-safety
+//! Everything here is: `syscall(2)` writes errno, which the handler saves and restores.
+
+use nix::errno::Errno;
+
+/// `long syscall(long number, ...)`, syscall(2).
+///
+/// # Safety
+/// The arguments must be what the call `nr` asks for: pointers valid for the lengths that it reads or writes.
+pub(crate) unsafe fn call(nr: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
+    // SAFETY: the caller answers for the arguments; a call that takes fewer ignores the rest.
+    let r = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], 0usize, 0usize) };
+    if r == -1 { Err(Errno::last()) } else { Ok(r as usize) }
+}
+
+/// `pid_t gettid(void)`, gettid(2). Never a cached value: threads made by a raw clone share their creator's thread pointer.
+pub(crate) fn gettid() -> i32 {
+    // SAFETY: gettid(2) takes no argument and cannot fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// `pid_t getpid(void)`, getpid(2).
+pub(crate) fn getpid() -> u32 {
+    // SAFETY: getpid(2) takes no argument and cannot fail.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+}
+
+/// Sleeps so long, whatever happens meanwhile; for the handler, where all signals are blocked. clock_nanosleep(2).
+pub(crate) fn pause_for(nanoseconds: i64) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds };
+    let args = [libc::CLOCK_MONOTONIC as usize, 0, &raw const time as usize, 0];
+    // SAFETY: `time` is a valid timespec for the length of the call; no remainder is asked for.
+    let _ = unsafe { call(libc::SYS_clock_nanosleep, args) };
+}
+
+/// `ssize_t getrandom(void *buf, size_t len, unsigned flags)`, getrandom(2), without waiting. Leaves `bytes` as they are if it fails.
+pub(crate) fn random(bytes: &mut u64) {
+    let args = [&raw mut *bytes as usize, size_of::<u64>(), libc::GRND_NONBLOCK as usize, 0];
+    // SAFETY: eight writable bytes.
+    let _ = unsafe { call(libc::SYS_getrandom, args) };
+}

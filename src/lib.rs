@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64"
+)))]
+compile_error!("eintr works on Linux on x86_64 and aarch64 only: it speaks to the kernel in their terms");
+
+// Vocabulary, used everywhere.
+mod atomic;
+mod delivery;
+mod error;
+mod policy;
+mod signal;
+
+// The face.
+pub mod process;
+mod remote;
+mod retry;
+mod scope;
+
+// What it stands on: the engine, on the kernel layer.
+mod engine;
+mod kernel;
+
+pub use delivery::{Delivery, Status};
+pub use error::{EnterError, Error, Interrupted, LeaveError, Reason, Refusal};
+/// The version of nix whose types this crate speaks.
+pub use nix;
+pub use policy::Foreign;
+pub use remote::{DropGuard, Remote, Ticket};
+pub use retry::{Outcome, check, is_interruptible, retry};
+pub use scope::{Scope, ScopeOptions};
+pub use signal::Signal;

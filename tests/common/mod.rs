@@ -1,0 +1,320 @@
+//! What every test file shares: a watchdog, one test at a time, the state of the process as the kernel tells it, and processes of one's own.
+//!
+//! A test begins with `let _t = common::begin();`. It then runs alone in its process, and a hang of more than a minute aborts loudly.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block
+)]
+
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, mpsc};
+use std::time::{Duration, Instant};
+
+/// Aborts the process, saying which test hung, unless it is dropped in time.
+#[derive(Debug)]
+pub struct Watchdog {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Watchdog {
+    pub fn new(limit: Duration) -> Watchdog {
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        let (stop, stopped) = mpsc::channel();
+        let thread = unsignalled(move || {
+            if stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("WATCHDOG: {name} hangs for {limit:?}; threads:");
+                for t in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+                    let syscall = std::fs::read_to_string(t.path().join("syscall")).unwrap_or_default();
+                    eprintln!("  {:?}: {}", t.file_name(), syscall.trim());
+                }
+                std::process::abort();
+            }
+        });
+        Watchdog { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(t) = self.thread.take() {
+            let _ = t.join();
+        }
+    }
+}
+
+/// Starts a thread with every signal blocked, so that process-directed ones never pick it.
+pub fn unsignalled<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    let old = set_mask(!0);
+    let thread = std::thread::spawn(f);
+    set_mask(old);
+    thread
+}
+
+#[derive(Debug)]
+pub struct Test {
+    _watchdog: Watchdog,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Runs the calling test alone among the tests of this process that do the same, with a watchdog of 60 s.
+pub fn begin() -> Test {
+    begin_with(Duration::from_secs(60))
+}
+
+pub fn begin_with(limit: Duration) -> Test {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    Test { _watchdog: Watchdog::new(limit), _alone: alone }
+}
+
+pub fn gettid() -> libc::pid_t {
+    unsafe { libc::syscall(libc::SYS_gettid) as libc::pid_t }
+}
+
+pub fn getpid() -> libc::pid_t {
+    unsafe { libc::syscall(libc::SYS_getpid) as libc::pid_t }
+}
+
+/// The kernel's sigaction, every bit of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    pub handler: usize,
+    pub flags: u64,
+    pub restorer: usize,
+    pub mask: u64,
+}
+
+/// The action of `sig`, asked of the kernel itself.
+pub fn action(sig: i32) -> Action {
+    let mut a = Action::default();
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigaction, sig, std::ptr::null::<Action>(), &mut a, 8usize) };
+    assert_eq!(r, 0, "rt_sigaction({sig})");
+    a
+}
+
+/// Installs an action through libc; gives the one before it.
+pub fn install(sig: i32, handler: usize, flags: i32, mask: &[i32]) -> Action {
+    let before = action(sig);
+    unsafe {
+        let mut a: libc::sigaction = std::mem::zeroed();
+        a.sa_sigaction = handler;
+        a.sa_flags = flags;
+        libc::sigemptyset(&mut a.sa_mask);
+        for s in mask {
+            libc::sigaddset(&mut a.sa_mask, *s);
+        }
+        assert_eq!(libc::sigaction(sig, &a, std::ptr::null_mut()), 0);
+    }
+    before
+}
+
+/// Puts back what [`install`] gave, by the kernel's own call.
+pub fn restore(sig: i32, a: Action) {
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigaction, sig, &a, std::ptr::null::<Action>(), 8usize) };
+    assert_eq!(r, 0);
+}
+
+pub fn bit(sig: i32) -> u64 {
+    1 << (sig - 1)
+}
+
+/// Sets the calling thread's mask, all 64 bits; gives the one before.
+pub fn set_mask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &mask, &mut old, 8usize) };
+    assert_eq!(r, 0);
+    old
+}
+
+pub fn block(sig: i32) -> u64 {
+    let old = mask();
+    set_mask(old | bit(sig))
+}
+
+pub fn unblock(sig: i32) -> u64 {
+    let old = mask();
+    set_mask(old & !bit(sig))
+}
+
+pub fn mask() -> u64 {
+    let mut old = 0u64;
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, std::ptr::null::<u64>(), &mut old, 8usize) };
+    old
+}
+
+/// A field of /proc/self/task/TID/status as a bit set: SigBlk, SigPnd, ShdPnd, SigIgn, SigCgt.
+pub fn status_bits(tid: libc::pid_t, field: &str) -> u64 {
+    let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).expect("the thread lives");
+    let line = s.lines().find(|l| l.starts_with(field)).expect("a field of status");
+    u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+}
+
+/// Every action of the process and the calling thread's mask and pending signals, as the kernel and /proc tell them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub actions: Vec<Action>,
+    pub blocked: u64,
+    pub pending: u64,
+    pub caught: u64,
+    pub ignored: u64,
+}
+
+impl State {
+    pub fn now() -> State {
+        let tid = gettid();
+        State {
+            actions: (1..=64).filter(|s| ![9, 19].contains(s)).map(action).collect(),
+            blocked: status_bits(tid, "SigBlk:"),
+            pending: status_bits(tid, "SigPnd:") | status_bits(tid, "ShdPnd:"),
+            caught: status_bits(tid, "SigCgt:"),
+            ignored: status_bits(tid, "SigIgn:"),
+        }
+    }
+}
+
+/// Waits until thread `tid` sleeps in system call `nr`, as /proc tells.
+pub fn wait_blocked_in(tid: libc::pid_t, nr: libc::c_long) {
+    let path = format!("/proc/self/task/{tid}/syscall");
+    loop {
+        let s = std::fs::read_to_string(&path).unwrap_or_default();
+        if s.split(' ').next().and_then(|n| n.parse::<libc::c_long>().ok()) == Some(nr) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until `done` says so; the watchdog of the test bounds it.
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        std::thread::yield_now();
+    }
+}
+
+pub fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
+    use std::os::fd::FromRawFd;
+    let mut fds = [0; 2];
+    unsafe {
+        assert_eq!(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (std::os::fd::OwnedFd::from_raw_fd(fds[0]), std::os::fd::OwnedFd::from_raw_fd(fds[1]))
+    }
+}
+
+/// One plain `read(2)` of at most 64 bytes: the count, or errno. Never retried.
+pub fn plain_read(fd: &impl std::os::fd::AsRawFd) -> Result<usize, i32> {
+    let mut buf = [0u8; 64];
+    let n = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
+    if n < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(n as usize) }
+}
+
+const CHILD: &str = "EINTR_TEST_CHILD";
+
+/// Whether this process was started by [`own_process`] for the test of that name.
+pub fn is_child(test: &str) -> bool {
+    std::env::var(CHILD).is_ok_and(|v| v == test)
+}
+
+/// Runs `body` in a process of its own: this test binary again, with only the test `test` (which must be the caller's name). In the child, `body`
+/// runs and the process exits with 0; in the parent, the status of the child and what it wrote come back. The child kills itself after a minute.
+pub fn own_process(test: &str, body: impl FnOnce()) -> (ExitStatus, String) {
+    if is_child(test) {
+        unsafe { libc::alarm(60) };
+        body();
+        std::process::exit(0);
+    }
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the test binary starts again");
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    (out.status, text)
+}
+
+/// [`own_process`] that must end with status 0.
+pub fn in_own_process(test: &str, body: impl FnOnce()) {
+    let (status, text) = own_process(test, body);
+    assert!(status.success(), "{test} in its own process: {status}\n{text}");
+}
+
+/// Forks; the child runs `f` and exits with what it returns, never unwinding into the test harness; SIGALRM ends it after 30 s.
+pub fn fork(f: impl FnOnce() -> i32) -> libc::pid_t {
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        unsafe { libc::alarm(30) };
+        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(101);
+        unsafe { libc::_exit(code) };
+    }
+    pid
+}
+
+/// Waits for a child; its raw status word as of waitpid(2).
+pub fn reap(pid: libc::pid_t) -> i32 {
+    let mut status = 0;
+    loop {
+        let r = unsafe { libc::waitpid(pid, &mut status, 0) };
+        if r == pid {
+            return status;
+        }
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EINTR));
+    }
+}
+
+/// How often to repeat: the variable's value, or `default`.
+pub fn rounds(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+/// A small generator, seeded by the clock and printed, so that a failure can be repeated with EINTR_SEED.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Random {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let seed = rounds("EINTR_SEED", now);
+        eprintln!("EINTR_SEED={seed}");
+        Random(seed | 1)
+    }
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed | 1)
+    }
+    pub fn next(&mut self) -> u64 {
+        // xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016)
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    pub fn chance(&mut self, one_in: u64) -> bool {
+        self.below(one_in) == 0
+    }
+}
+
+/// Interrupts with `send` again and again until `done`, for plain calls that have no window: returns how often.
+pub fn until(done: &AtomicBool, mut send: impl FnMut()) -> u64 {
+    let mut n = 0;
+    while !done.load(Ordering::SeqCst) {
+        send();
+        n += 1;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    n
+}
+
+pub fn since(at: Instant) -> Duration {
+    at.elapsed()
+}
