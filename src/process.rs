@@ -1,7 +1,7 @@
 //! Children.
 
-use crate::engine::lane;
 use crate::engine::record::Record;
+use crate::engine::{fork, lane};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -9,8 +9,8 @@ use std::process::Command;
 /// the handler, so that one in flight would kill the new program; and gives it the mask from before them.
 ///
 /// Returns only if it fails; the scopes have ended then, and their guards do nothing when they drop.
-#[must_use]
 pub fn exec(command: &mut Command) -> std::io::Error {
+    fork::check();
     if let Some(record) = Record::current() {
         lane::leave_all(record);
     }

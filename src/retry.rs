@@ -1,8 +1,8 @@
 //! Looking for an interrupt, and calling again what another signal broke.
 
 use crate::atomic::SeqCst;
-use crate::engine::acknowledge;
 use crate::engine::record::Record;
+use crate::engine::{acknowledge, fork};
 use crate::error::{Error, Interrupted};
 use nix::errno::Errno;
 
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 /// # Errors
 /// [`Interrupted`], with the outermost scope's reason; again and again until [`clear`](crate::Scope::clear) or the end of the scope.
 pub fn check() -> Result<(), Interrupted> {
+    fork::check();
     let Some(record) = Record::current() else { return Ok(()) };
     if record.pending.load(SeqCst) == 0 {
         return Ok(());

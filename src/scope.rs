@@ -1,8 +1,8 @@
 //! The guard.
 
 use crate::engine::acknowledge;
-use crate::engine::lane;
 use crate::engine::node::Link;
+use crate::engine::{fork, lane};
 use crate::error::{EnterError, Interrupted, LeaveError};
 use crate::policy::Foreign;
 use crate::remote::Remote;
@@ -86,6 +86,7 @@ impl Scope {
 
     /// A handle to interrupt this scope with, from any thread or signal handler.
     pub fn remote(&self) -> Remote {
+        fork::check();
         Remote::new(self.link)
     }
 
@@ -96,7 +97,7 @@ impl Scope {
 
     /// Looks whether this scope (not one around it) was interrupted. Acknowledges nothing, so it is safe in a log line.
     pub fn interrupted(&self) -> Option<Interrupted> {
-        acknowledge::reason(self.link)
+        acknowledge::look(self.link)
     }
 
     /// Takes this scope's interrupt, so that calls block again; acknowledges it. Until then, or the end of the scope, every call fails.

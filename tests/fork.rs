@@ -31,10 +31,7 @@ fn child(claims: impl FnOnce() -> Claim) -> libc::pid_t {
 }
 
 fn reap_well(pid: libc::pid_t) {
-    let status = common::reap(pid);
-    let hung = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM;
-    assert!(!hung, "the child hung until its alarm");
-    assert_eq!(status, 0, "the child's raw status; it says above what was wrong");
+    assert_eq!(common::reap_in_time(pid), 0, "the child's raw status; it says above what was wrong");
 }
 
 fn demand(holds: bool, what: &str) -> Claim {
@@ -395,7 +392,7 @@ fn a_foreign_signal_in_the_child_does_what_it_did_before() {
     for scoped_here in [true, false] {
         let stormed = Stormed::on(SIG);
         let scope = scoped_here.then(|| Scope::enter(SIG).expect("enter"));
-        let status = common::reap(child(|| {
+        let status = common::reap_in_time(child(|| {
             unsafe { libc::kill(common::getpid(), SIG) };
             Err("the default action did not end the child".to_owned())
         }));
@@ -474,7 +471,7 @@ fn a_grandchild_is_as_good_as_a_child() {
             let parents = scope.as_ref().map(Scope::remote).ok_or("kept")?;
             parents.interrupt();
             let mut inner = Some(Scope::enter(OTHER).map_err(|e| e.to_string())?);
-            let status = common::reap(child(|| {
+            let status = common::reap_in_time(child(|| {
                 parents_remote_is_gone(&remote)?;
                 parents_remote_is_gone(&parents)?;
                 demand(

@@ -61,10 +61,7 @@ macro_rules! demand {
 }
 
 fn reap_well(pid: libc::pid_t) {
-    let status = common::reap(pid);
-    let hung = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM;
-    assert!(!hung, "the child hung until its alarm");
-    assert_eq!(status, 0, "the child's raw status; it says above what was wrong");
+    assert_eq!(common::reap_in_time(pid), 0, "the child's raw status; it says above what was wrong");
 }
 
 fn a_scope_works_here(sig: i32, before: &Plain) -> Result<(), u32> {
@@ -219,7 +216,7 @@ fn a_foreign_signal_before_the_first_use_in_a_raw_child_does_what_it_did_before(
     let scopes = [SIG, OTHER].map(|s| Scope::enter(s).expect("enter"));
     for unscoped in [false, true] {
         let clone = || {
-            let status = common::reap(raw_child(|| {
+            let status = common::reap_in_time(raw_child(|| {
                 unsafe { libc::kill(common::getpid(), SIG) };
                 Err(line!())
             }));

@@ -5,6 +5,7 @@
 //! 2. The mask comes back last: what was queued lands here and not in the clean-up that follows.
 
 use crate::atomic::SeqCst;
+use crate::engine::fork;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
@@ -18,8 +19,21 @@ pub(crate) fn owner(record: &Record) -> Option<Interrupted> {
 
 /// Why this scope is interrupted, if it is, held or not.
 pub(crate) fn reason(link: Link) -> Option<Interrupted> {
-    let by_remote = link.node().gate.asked_by_remote(link.generation())?;
-    Some(Interrupted::new(if by_remote { Reason::Remote } else { Reason::Signal }))
+    link.node().gate.asked_by_remote(link.generation()).map(told)
+}
+
+/// The same for the scoped thread's own look. A sender may stand between writing the gate's word and `pending`; the thread that has seen the
+/// first must not find the other unwritten, so it writes it itself.
+pub(crate) fn look(link: Link) -> Option<Interrupted> {
+    let seen = reason(link);
+    if let Some(record) = link.node().record().filter(|_| seen.is_some() && link.node().gate.acts()) {
+        record.pending.store(1, SeqCst);
+    }
+    seen
+}
+
+fn told(by_remote: bool) -> Interrupted {
+    Interrupted::new(if by_remote { Reason::Remote } else { Reason::Signal })
 }
 
 /// Acknowledges everything that is asked of the calling thread.
@@ -39,12 +53,12 @@ pub(crate) fn acknowledge(record: &Record) {
 
 /// Takes the interrupt of one scope of the calling thread; the others' are neither seen nor cleared.
 pub(crate) fn clear(link: Link) -> Option<Interrupted> {
+    fork::check();
     let record = link.node().record().filter(|_| link.is_open())?;
     let saved = mask::block_all();
     let gate = &link.node().gate;
     gate.hold();
-    let taken = reason(link);
-    gate.clear();
+    let taken = gate.clear().map(told);
     if let Some(lane) = record.lane(link.node().sig()) {
         lane.landed();
     }

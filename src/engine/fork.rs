@@ -15,8 +15,8 @@ use crate::engine::record::Record;
 use crate::engine::slot::Slot;
 use crate::kernel::{mask, pid};
 
-/// For a child of a raw `clone`, which no handler of pthread_atfork(3) saw: puts it right at the first use.
-pub(super) fn check() {
+/// For a child of a raw `clone`, which no handler of pthread_atfork(3) saw: puts it right at the first use, whatever that is.
+pub(crate) fn check() {
     if pid::in_forked_child() {
         in_child();
     }

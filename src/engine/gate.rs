@@ -186,10 +186,11 @@ impl Gate {
         }
     }
 
-    /// Takes what is asked.
-    pub(crate) fn clear(&self) {
-        self.word.fetch_and(!REQUEST, SeqCst);
+    /// Takes what is asked, and says who asked it: `Some(true)` for a Remote. One exchange: looking first would lose what comes in between.
+    pub(crate) fn clear(&self) -> Option<bool> {
+        let taken = self.word.fetch_and(!REQUEST, SeqCst);
         self.wake_waiters();
+        by_remote(taken)
     }
 
     /// Whether requests are kept.
@@ -205,7 +206,7 @@ impl Gate {
     /// Who asked, if something is asked of this generation: `Some(true)` for a Remote.
     pub(crate) fn asked_by_remote(&self, generation: u32) -> Option<bool> {
         let word = self.word.load(SeqCst);
-        (live(word, generation) && word & PENDING != 0).then_some(word & BY_REMOTE != 0)
+        if live(word, generation) { by_remote(word) } else { None }
     }
 
     /// In a forked child: the senders were other threads of the parent.
@@ -266,4 +267,8 @@ impl Gate {
 
 const fn live(word: u64, generation: u32) -> bool {
     (word >> 32) as u32 == generation && word & CLOSED == 0
+}
+
+const fn by_remote(word: u64) -> Option<bool> {
+    if word & PENDING != 0 { Some(word & BY_REMOTE != 0) } else { None }
 }

@@ -12,7 +12,7 @@ mod deliver;
 mod drain;
 mod exit;
 mod foreign;
-mod fork;
+pub(crate) mod fork;
 pub(crate) mod gate;
 pub(crate) mod hooks;
 pub(crate) mod interrupt;

@@ -270,6 +270,28 @@ pub fn reap(pid: libc::pid_t) -> i32 {
     }
 }
 
+/// [`reap`] that must not wait for ever: a child that is still there after 30 s is killed, and the caller panics. Its alarm does not do: who
+/// hangs with every signal blocked does not hear it.
+pub fn reap_in_time(pid: libc::pid_t) -> i32 {
+    let (child, limit) =
+        (unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32, Instant::now() + Duration::from_secs(30));
+    assert!(child >= 0, "pidfd_open");
+    loop {
+        let mut ready = libc::pollfd { fd: child, events: libc::POLLIN, revents: 0 };
+        let left = limit.saturating_duration_since(Instant::now()).as_millis() as i32;
+        if unsafe { libc::poll(&mut ready, 1, left) } == 1 {
+            unsafe { libc::close(child) };
+            return reap(pid);
+        }
+        if left == 0 {
+            let at = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            reap(pid);
+            panic!("child {pid} hung in system call {}", at.trim());
+        }
+    }
+}
+
 /// How often to repeat: the variable's value, or `default`.
 pub fn rounds(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|v| v.parse().ok()).unwrap_or(default)

@@ -1,0 +1,66 @@
+//! Waits for a lock that another process holds, but not for ever: `lock_with_timeout [MILLISECONDS]`.
+//!
+//! F_SETLKW has no time-out, so a watchdog thread ends it. A plain call can only be ended while it blocks: the watchdog looks before it interrupts.
+
+use eintr::nix::fcntl::{FcntlArg::F_SETLKW, fcntl};
+use eintr::{Scope, Signal, retry};
+use std::fs::{File, read_to_string, remove_file};
+use std::io::{self, BufRead};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError::Timeout, channel};
+use std::{env, error::Error, thread, time::Duration};
+
+const WHOLE_FILE: libc::flock =
+    libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 };
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let argument = env::args().nth(1).unwrap_or("500".into());
+    let Ok(limit) = argument.parse().map(Duration::from_millis) else { return hold(&argument) };
+    let path = env::temp_dir().join(format!("eintr-lock-{}", std::process::id()));
+    let file = File::create(&path)?;
+    let mut other = Command::new(env::current_exe()?);
+    let mut other = other.arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let said = io::BufReader::new(other.stdout.take().ok_or("no output")?).lines().next();
+    println!("process {}: {}", other.id(), said.ok_or("it ended")??);
+
+    thread::spawn(|| ()).join().map_err(|_| "no thread")?; // from the first one on glibc catches a signal of its own
+    let before = signal_state()?;
+    println!("within {limit:?}: {}", lock_within(&file, limit)?);
+    let after = signal_state()?;
+    println!("{after}actions and mask are {} before", if after == before { "as" } else { "NOT as" });
+
+    drop(other.stdin.take()); // lets it go
+    other.wait()?;
+    println!("once it is free: {}", lock_within(&file, limit)?);
+    Ok(remove_file(path)?)
+}
+
+fn lock_within(file: &File, limit: Duration) -> Result<String, Box<dyn Error>> {
+    let scope = Scope::enter(Signal::unused().ok_or("every real-time signal is taken")?)?;
+    let (remote, (done, ended), mut pause) = (scope.remote(), channel::<()>(), limit);
+    let (now, wait) =
+        (format!("/proc/self/task/{}/syscall", eintr::nix::unistd::gettid()), libc::SYS_fcntl.to_string());
+    let watchdog = thread::spawn(move || {
+        while ended.recv_timeout(pause) == Err(Timeout) {
+            pause = Duration::from_millis(1);
+            read_to_string(&now).is_ok_and(|s| s.split(' ').next() == Some(&wait)).then(|| remote.interrupt());
+        }
+    });
+    let outcome = retry(|| fcntl(file, F_SETLKW(&WHOLE_FILE)));
+    drop((done, watchdog.join()));
+    Ok(outcome.map_or_else(|e| format!("not locked: {e}"), |_| "locked".into()))
+}
+
+/// The other process: locks, says so, and holds on until its input ends.
+fn hold(path: &str) -> Result<(), Box<dyn Error>> {
+    let file = File::options().write(true).open(path)?;
+    retry(|| fcntl(&file, F_SETLKW(&WHOLE_FILE)))?;
+    println!("holds the lock");
+    Ok(io::stdin().read_line(&mut String::new()).map(drop)?)
+}
+
+/// What is pending, blocked, ignored and caught.
+fn signal_state() -> io::Result<String> {
+    let status = read_to_string("/proc/self/status")?;
+    Ok(status.split_inclusive('\n').filter(|l| l.starts_with("Sig") && !l.starts_with("SigQ")).collect())
+}
