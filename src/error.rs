@@ -215,12 +215,15 @@ impl fmt::Display for EnterError {
             }
             Refusal::Ignored => write!(
                 f,
-                "{signal} is ignored, and with a handler in its place every thread's poll and sleep would see EINTR; {instead}, or \
-                 allow it by ScopeOptions::allow_ignored"
+                "{signal} is ignored, and with a handler in its place every thread's poll and sleep would see EINTR; take a signal that \
+                 is not ignored, say Signal::unused(), or allow this one by ScopeOptions::allow_ignored"
             ),
             Refusal::Reserved => write!(f, "{signal} is kept by the C library; take Signal::rt(0) or above"),
             Refusal::OutOfRange => write!(f, "{signal} does not exist; {instead}"),
-            Refusal::Os(errno) => write!(f, "{signal} could not be taken over: {errno}"),
+            Refusal::Os(errno) => write!(
+                f,
+                "{signal} could not be taken over: {errno}; allow sigaction(2) if a filter forbids it, or free a pthread key if none is left"
+            ),
         }
     }
 }

@@ -93,10 +93,10 @@ impl fmt::Display for Signal {
         if let Ok(standard) = nix::sys::signal::Signal::try_from(self.0) {
             return f.write_str(standard.as_str());
         }
-        match self.0 - libc::SIGRTMIN() {
-            0 => f.write_str("SIGRTMIN"),
-            n if n > 0 && self.0 <= LAST => write!(f, "SIGRTMIN+{n}"),
-            _ => write!(f, "signal {}", self.0),
+        match self.0 {
+            n if n == libc::SIGRTMIN() => f.write_str("SIGRTMIN"),
+            n if (libc::SIGRTMIN()..=LAST).contains(&n) => write!(f, "SIGRTMIN+{}", n - libc::SIGRTMIN()),
+            n => write!(f, "signal {n}"),
         }
     }
 }

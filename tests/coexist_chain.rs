@@ -124,12 +124,8 @@ impl Scene {
     fn judge(self, scope: &Scope) {
         let expected = self.in_flight.then_some(Reason::Remote);
         assert_eq!(scope.interrupted().map(|i| i.reason()), expected, "{self:?}");
-        assert_eq!(eintr::check().is_err(), self.in_flight && self.taker == Taker::Scoped || eintr_here(scope), "{self:?}");
+        assert_eq!(eintr::check().is_err(), self.in_flight, "{self:?}");
     }
-}
-
-fn eintr_here(scope: &Scope) -> bool {
-    scope.interrupted().is_some()
 }
 
 /// A plain read of an empty pipe is ended by the scope's remote.
@@ -291,7 +287,11 @@ fn a_handler_gets_what_it_would_have_got_without_a_scope() {
                         expect_siginfo(&with, scene);
                     }
                     if kind.flags & libc::SA_RESETHAND != 0 {
-                        assert_eq!(common::action(sig).handler, libc::SIG_DFL, "it was to be used once: {scene:?} {kind:?}");
+                        assert_eq!(
+                            common::action(sig).handler,
+                            libc::SIG_DFL,
+                            "it was to be used once: {scene:?} {kind:?}"
+                        );
                     } else {
                         assert_eq!(State::now(), before, "{scene:?} {kind:?}");
                     }
@@ -313,42 +313,37 @@ fn expect_siginfo(run: &Run, scene: Scene) {
     assert_eq!(run.tid, common::gettid(), "{scene:?}");
 }
 
-static DEPTH: AtomicI32 = AtomicI32::new(0);
-static DEEPEST: AtomicI32 = AtomicI32::new(0);
+static DEPTH: AtomicUsize = AtomicUsize::new(0);
+static DEEPEST: AtomicUsize = AtomicUsize::new(0);
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+const RAISES: usize = 4;
 
 extern "C" fn raising(sig: i32) {
-    let depth = DEPTH.fetch_add(1, SeqCst) + 1;
-    DEEPEST.fetch_max(depth, SeqCst);
-    if depth < 5 {
+    DEEPEST.fetch_max(DEPTH.fetch_add(1, SeqCst) + 1, SeqCst);
+    if RUNS.fetch_add(1, SeqCst) < RAISES {
         unsafe { libc::raise(sig) };
     }
     DEPTH.fetch_sub(1, SeqCst);
 }
 
-// With SA_NODEFER the number stays open while the handler runs, so one raised in it runs inside it; without, it runs afterwards. Ours come in
-// between and are not run at all.
+// With SA_NODEFER the number stays open while the handler runs, so one raised in it runs inside it; without, it runs afterwards.
 #[test]
-fn nodefer_is_reentered_and_the_others_are_not() {
+fn a_nodefer_handler_is_reentered_and_no_other_is() {
     let _t = common::begin();
     for sig in witness::numbers() {
-        for (flags, deepest) in [(libc::SA_NODEFER, 5), (0, 1)] {
+        for (flags, deepest) in [(libc::SA_NODEFER, RAISES + 1), (0, 1)] {
             well(witness::child(|| {
                 common::install(sig, raising as *const () as usize, flags, &[]);
                 let before = State::now();
                 for scoped in [false, true] {
                     let scope = scoped.then(|| Scope::enter(sig).expect("enter"));
-                    (DEPTH.store(if flags == 0 { 3 } else { 0 }, SeqCst), DEEPEST.store(0, SeqCst));
-                    let start = DEPTH.load(SeqCst);
-                    scope.iter().for_each(|s| assert_ne!(s.remote().interrupt(), Delivery::Gone));
+                    (DEEPEST.store(0, SeqCst), RUNS.store(0, SeqCst));
                     unsafe { libc::raise(sig) };
-                    // Without SA_NODEFER: started at 3, the first raises once more (4 < 5), which runs after it, again as the fourth.
-                    let levels = DEEPEST.load(SeqCst) - start;
-                    if flags == 0 {
-                        // It goes on raising for ever at depth 4: stopped by the count of rounds below.
-                        unreachable_if(levels != deepest, "not re-entered", levels);
-                    } else {
-                        unreachable_if(levels != deepest, "re-entered", levels);
-                    }
+                    assert_eq!(RUNS.load(SeqCst), RAISES + 1, "scoped: {scoped}, {flags:#x}");
+                    assert_eq!(DEEPEST.load(SeqCst), deepest, "scoped: {scoped}, {flags:#x}");
+                    // The scope is as good as before.
+                    scope.iter().for_each(a_read_is_ended);
+                    assert_eq!(RUNS.load(SeqCst), RAISES + 1, "one of ours ran it");
                 }
                 assert_eq!(State::now(), before);
             }));
@@ -356,6 +351,416 @@ fn nodefer_is_reentered_and_the_others_are_not() {
     }
 }
 
-fn unreachable_if(wrong: bool, what: &str, levels: i32) {
-    assert!(!wrong, "{what}: {levels} deep");
+// SA_RESETHAND: the first one runs it, the second meets the default; ours in between and afterwards count for nothing.
+#[test]
+fn a_resethand_handler_runs_once_and_the_next_one_kills() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        for way in Way::ALL {
+            let shared = witness::shared();
+            let status = witness::child(|| {
+                common::install(sig, witness::detailed_handler(), libc::SA_SIGINFO | libc::SA_RESETHAND, &[]);
+                let scope = Scope::enter(sig).expect("enter");
+                a_read_is_ended(&scope);
+                assert_eq!(witness::count(), 0, "one of ours ran it");
+                way.send(sig, 0);
+                common::wait_until(|| witness::count() == 1);
+                a_read_is_ended(&scope);
+                shared.count[0].store(witness::count() as u64, SeqCst);
+                way.send(sig, 0);
+                shared.count[1].store(1, SeqCst);
+            });
+            killed_by(sig, status);
+            assert_eq!((shared.count[0].load(SeqCst), shared.count[1].load(SeqCst)), (1, 0), "{way:?}");
+        }
+    }
+}
+
+// The kernel takes the handler out and starts it in one step; so two threads that get a signal each at the same time run it once. The naive look
+// ("not consumed yet? run it") lets both run it: look, look, run, run. The number is one whose default is to do nothing, so that the loser lives.
+#[test]
+fn a_resethand_handler_has_one_winner() {
+    let _t = common::begin();
+    well(witness::child(|| {
+        let sig = libc::SIGURG;
+        let start = Barrier::new(3);
+        let (go, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let mut round = 0;
+                    loop {
+                        start.wait();
+                        if stop.load(SeqCst) {
+                            return;
+                        }
+                        let scope = Scope::enter(sig).or_else(|_| ScopeOptions::new(sig).allow_ignored().enter());
+                        let scope = scope.expect("enter");
+                        start.wait();
+                        round += 1;
+                        while go.load(SeqCst) != round {} // closer together than a barrier lets them go
+                        unsafe { libc::raise(sig) };
+                        start.wait();
+                        drop(scope);
+                        start.wait();
+                    }
+                });
+            }
+            for round in 1..=common::rounds("EINTR_RESETHAND_ROUNDS", 2000) {
+                common::install(sig, witness::plain_handler(), libc::SA_RESETHAND, &[]);
+                witness::forget();
+                start.wait();
+                start.wait();
+                go.store(round, SeqCst);
+                start.wait();
+                start.wait();
+                assert_eq!(witness::runs().len(), 1, "round {round}");
+                assert_eq!(
+                    common::action(sig).handler,
+                    libc::SIG_DFL,
+                    "what is put back is the default, once it has run"
+                );
+            }
+            stop.store(true, SeqCst);
+            start.wait();
+        });
+    }));
+}
+
+/// Calls `body` in such a way that `siglongjmp(jump, 1)` in it, or in a signal handler above it, ends the call: false if it was ended so. The two
+/// returns of sigsetjmp(3) are both in here, out of the compiler's sight. No frame that `body` makes may have a destructor.
+fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
+    unsafe extern "C" {
+        fn __sigsetjmp(jump: *mut Jump, save_mask: i32) -> i32;
+    }
+    // In: rdi the buffer, rsi the body. rbx keeps the body, and keeps the stack aligned; siglongjmp brings it back.
+    #[cfg(target_arch = "x86_64")]
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+        std::arch::naked_asm!(
+            "push rbx",
+            "mov rbx, rsi",
+            "mov esi, 1",
+            "call {set}@PLT",
+            "test eax, eax",
+            "jnz 2f",
+            "call rbx",
+            "xor eax, eax",
+            "2: pop rbx",
+            "ret",
+            set = sym __sigsetjmp,
+        )
+    }
+    // In: x0 the buffer, x1 the body, which x19 keeps.
+    #[cfg(target_arch = "aarch64")]
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+        std::arch::naked_asm!(
+            "stp x29, x30, [sp, #-32]!",
+            "str x19, [sp, #16]",
+            "mov x19, x1",
+            "mov w1, #1",
+            "bl {set}",
+            "cbnz w0, 2f",
+            "blr x19",
+            "mov w0, #0",
+            "2: ldr x19, [sp, #16]",
+            "ldp x29, x30, [sp], #32",
+            "ret",
+            set = sym __sigsetjmp,
+        )
+    }
+    unsafe { call(jump, body) == 0 }
+}
+
+/// Room for a sigjmp_buf of either architecture.
+#[repr(C, align(16))]
+struct Jump([u64; 64]);
+
+static JUMP: AtomicUsize = AtomicUsize::new(0);
+static JUMPS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn jumping(_: i32) {
+    unsafe extern "C" {
+        fn siglongjmp(jump: *mut Jump, value: i32) -> !;
+    }
+    JUMPS.fetch_add(1, SeqCst);
+    unsafe { siglongjmp(JUMP.load(SeqCst) as *mut Jump, 1) }
+}
+
+static FD: AtomicI32 = AtomicI32::new(-1);
+static SIG: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn raise_and_wait() {
+    unsafe { libc::raise(SIG.load(SeqCst)) };
+    read_for_ever();
+}
+
+extern "C" fn read_for_ever() {
+    let mut byte = 0u8;
+    loop {
+        unsafe { libc::read(FD.load(SeqCst), (&raw mut byte).cast(), 1) };
+    }
+}
+
+// A shell's ^C handler leaves by siglongjmp, so nothing of ours may stand behind the call of the action behind: no mask, no count, no lock. After
+// each of many jumps, out of a synchronous call and out of a blocked one, the scope works, and in the end everything is as before.
+#[test]
+fn a_handler_may_leave_by_siglongjmp() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        for flags in [0, libc::SA_NODEFER, libc::SA_ONSTACK] {
+            well(witness::child(|| {
+                let (empty, _writer) = common::pipe();
+                FD.store(std::os::fd::AsRawFd::as_raw_fd(&empty), SeqCst);
+                SIG.store(sig, SeqCst);
+                let mut jump = Jump([0; 64]);
+                JUMP.store(&raw mut jump as usize, SeqCst);
+                common::install(sig, jumping as *const () as usize, flags, &[libc::SIGUSR2]);
+                let (before, mask) = (State::now(), common::mask());
+                let outer = Scope::enter(sig).expect("enter");
+                for round in 1..=20 {
+                    let inner = (round % 2 == 0).then(|| Scope::enter(sig).expect("enter"));
+                    assert!(!until_longjmp(&mut jump, raise_and_wait), "it came back without a jump");
+                    assert_eq!(JUMPS.load(SeqCst), 2 * round - 1);
+                    assert_eq!(common::mask(), mask, "siglongjmp puts back the mask of sigsetjmp");
+                    a_read_is_ended(&outer);
+                    inner.iter().for_each(a_read_is_ended);
+
+                    let reader = common::gettid();
+                    let sender = common::unsignalled(move || {
+                        common::wait_blocked_in(reader, libc::SYS_read);
+                        witness::to_thread(reader, sig);
+                    });
+                    assert!(!until_longjmp(&mut jump, read_for_ever), "it came back without a jump");
+                    sender.join().expect("it sends and ends");
+                    assert_eq!(JUMPS.load(SeqCst), 2 * round);
+                    a_read_is_ended(&outer);
+                    assert_eq!(JUMPS.load(SeqCst), 2 * round, "one of ours ran it");
+                }
+                drop(outer);
+                assert_eq!(State::now(), before);
+            }));
+        }
+    }
+}
+
+static LOWEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Needs 64 KiB of stack, and writes to each page of it.
+#[inline(never)]
+extern "C" fn hungry(sig: i32) {
+    let mut room = [0u8; 64 * 1024];
+    for byte in room.iter_mut().step_by(1024) {
+        unsafe { std::ptr::from_mut(byte).write_volatile(1) };
+    }
+    LOWEST.store(std::hint::black_box(&room).as_ptr() as usize, SeqCst);
+    witness::plain(sig);
+}
+
+// std gives each of its threads an alternate stack of a few KiB. A handler that did not ask for it (no SA_ONSTACK) runs on the thread's own
+// stack, where it has room; if ours asks for it on its behalf, it runs into the guard page. One that did ask for it must get it.
+#[test]
+fn a_handler_runs_on_the_stack_that_it_asked_for() {
+    let _t = common::begin();
+    let (sig, rt) = (libc::SIGUSR1, libc::SIGRTMIN() + 3);
+    well(witness::child(|| {
+        let on_thread = |sig: i32| {
+            std::thread::spawn(move || {
+                let mut stack: libc::stack_t = unsafe { std::mem::zeroed() };
+                assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &mut stack) }, 0);
+                assert!(
+                    stack.ss_flags & libc::SS_DISABLE == 0,
+                    "std gives its threads an alternate stack, or this proves nothing"
+                );
+                assert!(stack.ss_size < 64 * 1024, "it is too large for this test: {}", stack.ss_size);
+                let local = 0u8;
+                for way in [Way::Raise, Way::PthreadKill] {
+                    way.send(sig, 0);
+                }
+                common::wait_until(|| witness::count() == 2);
+                (&raw const local as usize, [stack.ss_sp as u64, stack.ss_size as u64])
+            })
+            .join()
+            .expect("it lived")
+        };
+        for sig in [sig, rt] {
+            common::install(sig, hungry as *const () as usize, 0, &[]);
+            for scoped in [false, true] {
+                let scope = scoped.then(|| Scope::enter(sig).expect("enter"));
+                witness::forget();
+                let (local, _) = on_thread(sig);
+                assert!(witness::runs().iter().all(|run| !run.on_alternate), "scoped: {scoped}");
+                let lowest = LOWEST.load(SeqCst);
+                assert!(
+                    lowest < local && local - lowest < 512 * 1024,
+                    "on the thread's own stack: {lowest:#x}, {local:#x}"
+                );
+                drop(scope);
+            }
+            common::install(sig, witness::detailed_handler(), libc::SA_ONSTACK | libc::SA_SIGINFO, &[]);
+            for scoped in [false, true] {
+                let scope = scoped.then(|| Scope::enter(sig).expect("enter"));
+                witness::forget();
+                let (_, stack) = on_thread(sig);
+                assert!(witness::runs().iter().all(|run| run.on_alternate), "scoped: {scoped}");
+                let given = witness::runs()[0].stack;
+                assert_eq!(given[..2], stack, "uc_stack tells the thread's own");
+                drop(scope);
+            }
+        }
+    }));
+}
+
+// Over the two that are no handler the alternate stack is the safe choice: a thread of Go or of a coroutine library may have no room on its own.
+#[test]
+fn without_a_handler_behind_ours_runs_on_the_alternate_stack() {
+    let _t = common::begin();
+    well(witness::child(|| {
+        let flag = |sig: i32| common::action(sig).flags & libc::SA_ONSTACK as u64 != 0;
+        let scope = Scope::enter(libc::SIGUSR1).expect("enter");
+        assert!(flag(libc::SIGUSR1));
+        common::install(libc::SIGUSR2, libc::SIG_IGN, 0, &[]);
+        let other = ScopeOptions::new(libc::SIGUSR2).allow_ignored().enter().expect("enter");
+        assert!(flag(libc::SIGUSR2));
+        drop((scope, other));
+        for (flags, asked) in [(0, false), (libc::SA_ONSTACK, true)] {
+            common::install(libc::SIGUSR1, witness::plain_handler(), flags, &[]);
+            let scope = Scope::enter(libc::SIGUSR1).expect("enter");
+            assert_eq!(flag(libc::SIGUSR1), asked);
+            drop(scope);
+        }
+    }));
+}
+
+/// Lets a system call fail, as handlers do, but keeps errno, as handlers should.
+extern "C" fn careful(sig: i32) {
+    let errno = unsafe { *libc::__errno_location() };
+    unsafe { libc::close(-1) };
+    witness::plain(sig);
+    unsafe { *libc::__errno_location() = errno };
+}
+
+// errno of the interrupted code is the same after ours, after a chained one, after one that is handed back or held, and under every policy.
+#[test]
+fn errno_is_kept() {
+    let _t = common::begin();
+    const ERRNO: i32 = libc::EXDEV;
+    use eintr::Foreign::{Chain, Ignore, Interrupt, InterruptAndChain, InterruptOnce};
+    for sig in witness::numbers() {
+        for policy in [Chain, Ignore, Interrupt, InterruptAndChain, InterruptOnce] {
+            for blocked in [false, true] {
+                well(witness::child(|| {
+                    common::install(sig, careful as *const () as usize, 0, &[]);
+                    if blocked {
+                        common::block(sig);
+                    }
+                    let scope = ScopeOptions::new(sig).foreign(policy).enter().expect("enter");
+                    let remote = scope.remote();
+                    let pid = common::getpid();
+                    let send: [&dyn Fn(); 4] = [
+                        &|| unsafe {
+                            libc::kill(pid, sig);
+                        },
+                        &|| unsafe {
+                            libc::raise(sig);
+                        },
+                        &|| unsafe {
+                            libc::syscall(libc::SYS_tgkill, pid, pid, sig);
+                        },
+                        &|| {
+                            remote.interrupt();
+                        },
+                    ];
+                    for (n, send) in send.iter().enumerate() {
+                        unsafe { *libc::__errno_location() = ERRNO };
+                        send();
+                        assert_eq!(
+                            unsafe { *libc::__errno_location() },
+                            ERRNO,
+                            "sending {n}, {policy:?}, blocked: {blocked}"
+                        );
+                        scope.clear();
+                    }
+                    drop(scope);
+                }));
+            }
+        }
+    }
+}
+
+extern "C" fn changing(_: i32, _: *mut libc::siginfo_t, context: *mut std::ffi::c_void) {
+    let context = context.cast();
+    unsafe {
+        *witness::mask_of(context) |= common::bit(libc::SIGUSR2);
+        *witness::result_of(context) = -libc::EXDEV as i64 as u64;
+    }
+}
+
+// The handler is given the kernel's own context: what it changes there takes effect when it returns (runtimes do so: a garbage collector's
+// handler that steps over an instruction, a handler that blocks a number for good).
+#[test]
+fn a_handler_may_change_the_context() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        well(witness::child(|| {
+            common::install(sig, changing as *const () as usize, libc::SA_SIGINFO, &[]);
+            for scoped in [false, true] {
+                let scope = scoped.then(|| Scope::enter(sig).expect("enter"));
+                // The result of the very call that sent the signal, which came while it returned.
+                let sent = unsafe { libc::kill(common::getpid(), sig) };
+                let errno = std::io::Error::last_os_error().raw_os_error();
+                assert_eq!((sent, errno), (-1, Some(libc::EXDEV)), "scoped: {scoped}");
+                assert_ne!(common::unblock(libc::SIGUSR2) & common::bit(libc::SIGUSR2), 0, "scoped: {scoped}");
+                drop(scope);
+            }
+        }));
+    }
+}
+
+// Real-time signals of one number never merge, and arrive in the order of their sending. With interrupts coming thick beside them, and scopes that
+// come and go, every value arrives, once, in order.
+#[test]
+fn queued_values_arrive_in_order_while_interrupts_fly() {
+    let _t = common::begin();
+    const VALUES: usize = 3000;
+    let sig = libc::SIGRTMIN() + 3;
+    let shared = witness::shared();
+    let receiver = witness::spawn_child(|| {
+        common::install(sig, witness::detailed_handler(), libc::SA_SIGINFO, &[]);
+        let before = State::now();
+        let (remotes, scopes) = mpsc::channel::<Remote>();
+        let interrupter = common::unsignalled(move || {
+            let mut sent = 0u64;
+            while let Ok(remote) = scopes.recv() {
+                while remote.interrupt() != Delivery::Gone {
+                    sent += 1;
+                }
+            }
+            sent
+        });
+        shared.count[0].store(1, SeqCst);
+        while witness::count() < VALUES {
+            let scope = Scope::enter(sig).expect("enter");
+            remotes.send(scope.remote()).expect("it lives");
+            for _ in 0..50 {
+                common::getpid();
+                let _ = eintr::check();
+                scope.clear();
+            }
+        }
+        drop(remotes);
+        assert!(interrupter.join().expect("it ends") > 0, "nothing was interrupted, this proves nothing");
+        let values: Vec<u64> = witness::runs().iter().map(|run| run.info.value).collect();
+        assert_eq!(values, (0..VALUES as u64).collect::<Vec<_>>());
+        assert_eq!(State::now(), before);
+    });
+    common::wait_until(|| shared.count[0].load(SeqCst) == 1);
+    for value in 0..VALUES {
+        while witness::queue(receiver, sig, value) != 0 {
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN));
+            std::thread::yield_now();
+        }
+    }
+    well(common::reap(receiver));
 }

@@ -87,9 +87,12 @@ impl Storm {
             let mut sent = 0u64;
             while !stopped.load(SeqCst) {
                 for r in &remotes {
-                    if r.interrupt() == Delivery::Sent {
-                        sent += 1;
-                        let _ = tell.send(());
+                    // Two kinds of request by turns: one that repeats the last is answered outside the gate.
+                    for answer in [r.interrupt_once(), r.interrupt()] {
+                        if answer == Delivery::Sent {
+                            sent += 1;
+                            let _ = tell.send(());
+                        }
                     }
                 }
             }

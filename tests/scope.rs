@@ -1,63 +1,14 @@
-//! A scope takes an action and a bit of the mask while it lives and puts back exactly those, in any order of drops; and the thread learns of an
-//! interrupt by looking, until it clears it.
-// Actions and masks are set, and calls made, by raw system calls, as applications do.
+//! A scope takes an action and a bit of the mask while it lives, and puts back exactly those: in any order of drops, whatever was done meanwhile.
+// Actions and masks are set by raw system calls, as applications do.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use common::{Action, Random, State, action, bit, mask};
-use eintr::{Delivery, Error, Foreign, Interrupted, LeaveError, Outcome, Reason, Remote, Scope, ScopeOptions, Status};
-use nix::errno::Errno;
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc;
-use std::time::Duration;
-
-static RUNS: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn count(_: i32) {
-    RUNS.fetch_add(1, SeqCst);
-}
-
-/// A counting handler in the action of a signal, until it is dropped.
-struct Counting(i32, Action, u64);
-
-impl Counting {
-    fn on(sig: i32) -> Counting {
-        let flags = libc::SA_RESTART | libc::SA_NODEFER;
-        Counting(sig, common::install(sig, count as *const () as usize, flags, &[libc::SIGHUP]), RUNS.load(SeqCst))
-    }
-
-    /// How often the handler ran, over all numbers.
-    fn runs(&self) -> u64 {
-        RUNS.load(SeqCst) - self.2
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        common::restore(self.0, self.1);
-    }
-}
-
-fn real_time() -> i32 {
-    libc::SIGRTMIN() + 3
-}
-
-fn kinds() -> [i32; 2] {
-    [libc::SIGUSR1, real_time()]
-}
-
-fn is_open(sig: i32) -> bool {
-    common::status_bits(common::gettid(), "SigBlk:") & bit(sig) == 0
-}
-
-/// One poll(2) of nothing that lasts so long: `false` if a signal broke it.
-fn undisturbed(time: Duration) -> bool {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: time.as_nanos() as i64 };
-    let mask = std::ptr::null::<u64>();
-    unsafe { libc::syscall(libc::SYS_ppoll, std::ptr::null::<libc::pollfd>(), 0, &time, mask, 8) == 0 }
-}
+use common::{Random, State, action, bit, mask};
+use counting::{Counting, is_open, kinds, real_time};
+use eintr::{Delivery, LeaveError, Reason, Remote, Scope};
 
 #[test]
 fn a_scope_takes_the_action_and_opens_the_number_while_it_lives() {
@@ -65,10 +16,10 @@ fn a_scope_takes_the_action_and_opens_the_number_while_it_lives() {
     for sig in kinds() {
         for blocked in [0, bit(sig), !0] {
             let outer_mask = common::set_mask(blocked);
-            let before = State::now();
+            let (before, behind) = (State::now(), action(sig));
             let scope = Scope::enter(sig).unwrap();
             assert!(is_open(sig), "whatever the mask was");
-            assert_ne!(action(sig), before.actions[0]);
+            assert_ne!(action(sig), behind);
             assert_ne!(common::status_bits(common::gettid(), "SigCgt:") & bit(sig), 0, "it is caught");
             assert_eq!(mask(), before.blocked & !bit(sig), "no other number is concerned");
             assert_eq!(scope.signal().as_raw(), sig);
@@ -419,61 +370,63 @@ fn an_action_that_was_replaced_and_put_back_is_none_of_leaves_business() {
 }
 
 #[test]
-fn a_pending_interrupt_fails_every_look_until_it_is_cleared() {
+fn a_thread_started_inside_a_scope_inherits_its_mask_and_nothing_else() {
     let _t = common::begin();
-    let scope = Scope::enter(libc::SIGUSR1).unwrap();
-    assert!(eintr::check().is_ok() && scope.clear().is_none() && scope.interrupted().is_none());
-    for _ in 0..3 {
-        scope.remote().interrupt();
-        for _ in 0..3 {
-            assert_eq!(eintr::check().unwrap_err().reason(), Reason::Remote);
-            let never: Result<i32, Error> = eintr::retry(|| -> i32 { panic!("called in spite of the interrupt") });
-            assert_eq!(never.unwrap_err().interrupted().unwrap().reason(), Reason::Remote);
-            assert_eq!(scope.interrupted().unwrap().reason(), Reason::Remote);
-        }
-        assert_eq!(scope.clear().unwrap().reason(), Reason::Remote);
-        assert!(scope.clear().is_none() && scope.interrupted().is_none() && eintr::check().is_ok());
-        assert_eq!(eintr::retry(|| 7), Ok(7));
-    }
-}
-
-#[test]
-fn a_pending_interrupt_ends_with_its_scope() {
-    let _t = common::begin();
+    let outer_mask = common::block(libc::SIGUSR1);
     let scope = Scope::enter(libc::SIGUSR1).unwrap();
     scope.remote().interrupt();
-    assert!(eintr::check().is_err());
+    let inside = std::thread::spawn(|| (is_open(libc::SIGUSR1), eintr::check(), eintr::retry(|| 7)));
+    assert_eq!(inside.join().unwrap(), (true, Ok(()), Ok(7)));
     drop(scope);
-    assert!(eintr::check().is_ok());
-    let next = Scope::enter(libc::SIGUSR1).unwrap();
-    assert!(eintr::check().is_ok() && next.interrupted().is_none());
+    let after = std::thread::spawn(|| is_open(libc::SIGUSR1));
+    assert!(!after.join().unwrap());
+    common::set_mask(outer_mask);
 }
 
 #[test]
-fn looking_acknowledges_nothing_and_check_retry_clear_and_drop_do() {
+fn a_scope_shows_its_signal_its_thread_and_whether_it_was_interrupted() {
     let _t = common::begin();
-    let told: [(&str, fn(Scope) -> Option<Scope>); 4] = [
-        ("check", |s| eintr::check().map_or(Some(s), |()| None)),
-        ("retry", |s| eintr::retry(|| 0i32).map_or(Some(s), |_| None)),
-        ("clear", |s| s.clear().map(|_| s)),
-        ("drop", |s| drop(s) == ()).then(|| None).unwrap_or_default(),
-    ];
-    for (what, acknowledge) in told {
-        let scope = Scope::enter(libc::SIGUSR1).unwrap();
-        let remote = scope.remote();
-        assert_eq!(remote.wait(Duration::ZERO), Status::Acknowledged, "nothing was asked");
-        remote.interrupt();
-        for _ in 0..3 {
-            assert!(scope.interrupted().is_some() && !format!("{scope:?}").is_empty() && eintr::is_interruptible());
-            assert_eq!(remote.wait(Duration::ZERO), Status::StillRunning, "before {what}");
-        }
-        let after = acknowledge(scope);
-        let wanted = if what == "drop" { Status::Closed } else { Status::Acknowledged };
-        assert_eq!(remote.wait(Duration::ZERO), wanted, "after {what}");
-        if let Some(scope) = after {
-            assert_eq!(remote.interrupt(), Delivery::Sent, "a new request after {what} is sent again");
-            assert_eq!(remote.wait(Duration::ZERO), Status::StillRunning);
-            assert!(eintr::check().is_err() && scope.clear().is_some());
-        }
-    }
+    let scope = Scope::enter(libc::SIGUSR1).unwrap();
+    let quiet = format!("{scope:?}");
+    assert!(quiet.contains("SIGUSR1") && quiet.contains(&common::gettid().to_string()), "{quiet}");
+    scope.remote().interrupt();
+    let interrupted = format!("{scope:?}");
+    assert_ne!(quiet, interrupted);
+    assert!(interrupted.contains("Remote"), "{interrupted}");
+    assert_eq!(format!("{:?}", Scope::enter(real_time()).unwrap().signal()), "SIGRTMIN+3");
+}
+
+/// Each thread nests and drops in its own way while the others do: the action is taken by whoever is first and put back by whoever is last.
+#[test]
+fn threads_that_enter_and_leave_at_the_same_time_leave_everything_as_it_was() {
+    let _t = common::begin();
+    let counting = kinds().map(Counting::on);
+    let before = State::now();
+    let threads: Vec<_> = (0..4)
+        .map(|seed| {
+            std::thread::spawn(move || {
+                let mut random = Random::seeded(seed * 7919 + 1);
+                if random.chance(2) {
+                    common::block(kinds()[random.below(2) as usize]);
+                }
+                let own_mask = mask();
+                for _ in 0..300 {
+                    let mut scopes: Vec<_> =
+                        (0..3).map(|_| Scope::enter(kinds()[random.below(2) as usize]).unwrap()).collect();
+                    while !scopes.is_empty() {
+                        let scope = scopes.swap_remove(random.below(scopes.len() as u64) as usize);
+                        if random.chance(2) {
+                            scope.remote().interrupt();
+                            assert!(eintr::check().is_err());
+                        }
+                        assert_eq!(scope.leave(), Ok(()));
+                    }
+                    assert_eq!(mask(), own_mask);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|t| t.join().unwrap());
+    assert_eq!(State::now(), before);
+    assert_eq!(counting[0].runs(), 0);
 }

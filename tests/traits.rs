@@ -41,6 +41,7 @@ fn a_handle_may_go_to_any_thread() {
 macro_rules! implements {
     ($t:ty: $($bound:path),+) => {{
         struct Probe<T>(std::marker::PhantomData<T>);
+        #[allow(dead_code)] // unused when the type implements the bound
         trait No {
             const ANSWER: bool = false;
         }
