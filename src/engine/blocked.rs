@@ -51,9 +51,14 @@ pub(super) fn hold(frame: &Frame, caller: Caller, lane: &Lane, info: &Info) {
 
 /// Queues a signal where it came from: for the thread if it was sent by tgkill, else for the process. The siginfo stays as it was.
 pub(super) fn give_back(tid: i32, info: &Info) {
-    let sent = if info.is_for_thread() { send::to_thread(tid, info) } else { send::to_process(tid, info) };
+    // Without a siginfo where a filter, or a full queue, takes no other; kill(2) is never refused for the queue.
+    let sent = if info.is_for_thread() {
+        send::to_thread(tid, info).or_else(|_| send::plain_to_thread(tid, info.signo))
+    } else {
+        send::to_process(tid, info)
+    };
     if sent.is_err() {
-        let _ = send::plain_to_process(info.signo); // a full queue takes only this, and brings it without a siginfo
+        let _ = send::plain_to_process(info.signo);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Doing what the action behind ours would have done (protocol 10).
 //!
 //! # Invariants
-//! 1. SIG_IGN and SIG_DFL are never called.
+//! 1. SIG_IGN and SIG_DFL are never called, and the fatal default is done only when the kernel itself called us.
 //! 2. A handler runs with the mask that the kernel would have set, with the kernel's arguments, and once: if it was called by way of a
 //!    dispatcher that keeps our handler as its previous one, it is not called again for the same signal.
 //! 3. Everything of ours is settled before it runs: it may leave by longjmp.
@@ -14,7 +14,7 @@ use crate::engine::slot::{Behind, Slot};
 use crate::kernel::action::{self, Action};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::mask::{self, Mask};
-use crate::kernel::send::{self, Info};
+use crate::kernel::{raw, send};
 use crate::signal::Signal;
 
 /// Whose turn it is.
@@ -33,17 +33,20 @@ pub(super) fn is_handler(slot: &Slot) -> bool {
     slot.behind().is_some_and(|behind| behind.action().is_handler())
 }
 
-/// Somebody's dispatcher has called us as its previous handler. While scopes live and ours is displaced, that is as it should be: what is
-/// behind ours is next. But the dispatcher may itself stand behind ours, or may have kept our address from a scope long gone; then the
-/// first action ever saved is next, unless that has had its turn.
+/// Somebody's dispatcher has called us as its previous handler. While ours is displaced that is as it should be: what is behind ours is next. But
+/// the dispatcher may itself stand behind ours, or may have kept our address from a scope long gone; then what stood behind before it is next, or
+/// the first action ever saved: whichever has not had its turn. A default is nobody's to call: a dispatcher that had found it would have called nothing.
 fn next_of_dispatcher(frame: &Frame, caller: Caller, slot: &Slot) -> Option<&'static Behind> {
     let standing = action::current(frame.sig).map_or(0, |action| action.handler);
-    let runs = |behind: &Behind| behind.action().is_handler() && behind.action().handler == standing;
-    let under_way = if caller == Caller::Dispatcher { frame.forwards_below() } else { 0 };
+    let under_way = frame.forwards_under_way();
     let usual = under_way == 0 && standing != handler() && caller == Caller::Dispatcher;
-    let candidates = [slot.behind().filter(|_| usual), slot.original().filter(|_| under_way < 2)];
     let ran = slot.behind().filter(|_| under_way > 0).map(|behind| behind.action().handler);
-    candidates.into_iter().flatten().find(|next| !runs(next) && Some(next.action().handler) != ran)
+    let has_its_turn = |next: &&Behind| {
+        let action = next.action();
+        action.is_handler() && action.handler != standing && Some(action.handler) != ran
+    };
+    let candidates = [slot.behind().filter(|_| usual), slot.previous(), slot.original()];
+    candidates.into_iter().flatten().filter(|_| under_way < 2).find(has_its_turn)
 }
 
 fn run(frame: &Frame, caller: Caller, action: Action) {
@@ -51,7 +54,7 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
         return;
     }
     if action.is_default() {
-        return die(frame, caller);
+        return die(frame);
     }
     if caller == Caller::Bare {
         return frame.call(action.handler); // no context to tell a mask from: as their dispatcher has it
@@ -64,11 +67,9 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
 
 /// The default that ends the process is done for real, so that the parent sees the true status: the default action, the signal itself, and the
 /// number opened. Where the kernel spares the process (the init of a pid namespace) everything is put back.
-fn die(frame: &Frame, caller: Caller) {
+fn die(frame: &Frame) {
     let Ok(ours) = action::swap(frame.sig, &Action::DEFAULT) else { return };
-    let info = if caller == Caller::Bare { Info::bare(frame.sig) } else { frame.info() };
-    let tid = crate::kernel::raw::gettid();
-    if send::to_thread(tid, &info).is_err() {
+    if send::to_thread(raw::gettid(), &frame.info()).is_err() {
         let _ = send::plain_to_process(frame.sig);
     }
     let before = mask::unblock(frame.sig);

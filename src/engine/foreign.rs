@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. The innermost scope of a lane decides; one that chains is looked through, as if it were not there.
-//! 2. A scope that asked to be interrupted is, whichever thread the kernel picked, unless a scope further in on its own lane decides otherwise
-//!    (`shadowed`).
+//! 2. A scope that asked to be interrupted is, whichever thread the kernel picked, unless a scope further in on its own lane
+//!    ignores. What else happens is the innermost one's to say.
 //! 3. A scope is reached by its link only: one that has ended answers Gone, so nobody waits for the handlers of other threads.
 //! 4. The action behind runs before the scopes are interrupted that want both: what its handler wrote is there when they wake.
 //!
@@ -13,7 +13,7 @@
 use crate::engine::chain;
 use crate::engine::gate::Request;
 use crate::engine::lane::Lane;
-use crate::engine::node::Link;
+use crate::engine::node::{Link, Shadow};
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
 use crate::engine::{blocked, interrupt};
@@ -53,6 +53,7 @@ fn as_before(frame: &Frame, caller: Caller, info: &Info, lane: Option<&Lane>) {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Interrupted {
     /// Nobody wants to be.
     None,
@@ -67,34 +68,43 @@ enum Interrupted {
 fn interrupt_scopes(slot: &Slot) -> Interrupted {
     let mut outcome = Interrupted::None;
     for link in wanting(slot) {
-        let asked = match link.node().policy() {
-            Foreign::Interrupt => interrupt::masked(link, Request::Signal),
-            Foreign::InterruptOnce => interrupt::masked(link, Request::FirstSignal),
-            _ => {
-                outcome = if matches!(outcome, Interrupted::ThenChain) { outcome } else { Interrupted::AfterHandler };
-                continue;
-            }
-        };
-        outcome = match (asked, outcome) {
-            (None, _) => Interrupted::ThenChain,
-            (Some(_), Interrupted::None) => Interrupted::Done,
-            (Some(_), outcome) => outcome,
+        outcome = match (act_on(link), outcome) {
+            (Interrupted::None, before) => before,
+            (Interrupted::Done, Interrupted::None) => Interrupted::Done,
+            (Interrupted::AfterHandler, Interrupted::None | Interrupted::Done) => Interrupted::AfterHandler,
+            (Interrupted::ThenChain, _) => Interrupted::ThenChain,
+            (_, before) => before,
         };
     }
     outcome
+}
+
+/// What one scope wants. One that is decided for further in is interrupted, no more.
+fn act_on(link: Link) -> Interrupted {
+    let decides = link.node().shadow() == Shadow::None;
+    let request = match link.node().policy() {
+        Foreign::InterruptAndChain if decides => return Interrupted::AfterHandler,
+        Foreign::InterruptOnce if decides => Request::FirstSignal,
+        _ => Request::Signal,
+    };
+    match interrupt::masked(link, request) {
+        None => Interrupted::ThenChain,
+        Some(_) => Interrupted::Done,
+    }
 }
 
 fn handler_then_interrupt(frame: &Frame, caller: Caller, slot: &Slot) {
     if chain::is_handler(slot) {
         chain::forward(frame, caller, slot);
     }
-    for link in wanting(slot).filter(|link| link.node().policy() == Foreign::InterruptAndChain) {
+    let both = |link: &Link| link.node().policy() == Foreign::InterruptAndChain && link.node().shadow() == Shadow::None;
+    for link in wanting(slot).filter(both) {
         interrupt::masked(link, Request::Signal);
     }
 }
 
 fn wanting(slot: &Slot) -> impl Iterator<Item = Link> {
-    slot.interrupters().filter(|link| link.is_open() && !link.node().is_shadowed())
+    slot.interrupters().filter(|link| link.is_open() && link.node().shadow() != Shadow::Ignored)
 }
 
 /// The policy of this thread's lane (invariant 1).
@@ -126,10 +136,17 @@ pub(super) fn left(record: &Record, link: Link) {
     }
 }
 
-/// Says of each scope of a lane whether one further in ignores what it wants (invariant 2).
+/// Says of each scope of a lane what those further in leave of its policy (invariants 1 and 2).
 fn shadow(record: &Record, sig: i32) {
     let on_lane = || record.scopes().filter(move |place| place.value.sig() == sig);
-    let ignoring = on_lane().enumerate().filter(|(_, place)| place.value.policy() == Foreign::Ignore).last();
-    let shadowed = ignoring.map_or(0, |(at, _)| at);
-    on_lane().enumerate().for_each(|(at, place)| place.value.set_shadowed(at < shadowed));
+    for (at, place) in on_lane().enumerate() {
+        let further_in = || on_lane().skip(at + 1).map(|inner| inner.value.policy());
+        place.value.set_shadow(if further_in().any(|policy| policy == Foreign::Ignore) {
+            Shadow::Ignored
+        } else if further_in().any(Foreign::interrupts) {
+            Shadow::Decided
+        } else {
+            Shadow::None
+        });
+    }
 }

@@ -24,13 +24,24 @@ pub(crate) struct Node {
     record: AtomicU32,
     sig: AtomicU32,
     policy: AtomicU8,
-    /// A scope further in on the same lane decides instead (see `foreign`).
-    shadowed: AtomicU8,
+    /// What scopes further in on the same lane leave of its policy.
+    shadow: AtomicU8,
     /// Index plus one of the next scope of the thread, further in; 0 for the last.
     pub(crate) next: AtomicU32,
     /// Order of making, over all scopes of the process.
     #[allow(dead_code)] // what a shield and a deadline compare
     pub(crate) serial: AtomicU64,
+}
+
+/// What scopes further in on the same lane leave of a scope's policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shadow {
+    /// All of it.
+    None,
+    /// It is interrupted, but what else happens is decided further in.
+    Decided,
+    /// Nothing.
+    Ignored,
 }
 
 /// A node and the generation it is meant in.
@@ -48,7 +59,7 @@ impl Node {
             record: AtomicU32::new(0),
             sig: AtomicU32::new(0),
             policy: AtomicU8::new(0),
-            shadowed: AtomicU8::new(0),
+            shadow: AtomicU8::new(0),
             next: AtomicU32::new(0),
             serial: AtomicU64::new(0),
         }
@@ -73,12 +84,16 @@ impl Node {
         Foreign::from_bits(self.policy.load(SeqCst))
     }
 
-    pub(crate) fn is_shadowed(&self) -> bool {
-        self.shadowed.load(SeqCst) != 0
+    pub(crate) fn shadow(&self) -> Shadow {
+        match self.shadow.load(SeqCst) {
+            0 => Shadow::None,
+            1 => Shadow::Decided,
+            _ => Shadow::Ignored,
+        }
     }
 
-    pub(crate) fn set_shadowed(&self, yes: bool) {
-        self.shadowed.store(u8::from(yes), SeqCst);
+    pub(crate) fn set_shadow(&self, shadow: Shadow) {
+        self.shadow.store(shadow as u8, SeqCst);
     }
 }
 
@@ -90,7 +105,7 @@ impl Link {
         let node = &place.value;
         node.serial.store(SERIAL.fetch_add(1, SeqCst), SeqCst);
         node.pid.store(pid::current(), SeqCst);
-        node.shadowed.store(0, SeqCst);
+        node.set_shadow(Shadow::None);
         node.next.store(0, SeqCst);
         Link { place, generation: node.gate.renew() }
     }

@@ -10,7 +10,7 @@
 //!    could enter, see `refs`, and rely on a handler that is gone (protocol 7.8).
 //!
 //! # Async-signal-safety
-//! What the handler uses is: [`Slot::behind`], [`Slot::original`], [`Slot::interrupters`].
+//! What the handler uses is: [`Slot::behind`], [`Slot::previous`], [`Slot::original`], [`Slot::interrupters`].
 
 use crate::atomic::{AtomicU32, AtomicU64, SeqCst};
 use crate::engine::hooks::handler;
@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     refs: AtomicU32,
     /// Index plus one, in BEHINDS.
     behind: AtomicU32,
+    /// What `behind` named before it named something else.
+    previous: AtomicU32,
     original: AtomicU32,
     /// Live scopes with an Interrupt policy.
     interrupting: AtomicU32,
@@ -53,6 +55,10 @@ pub(crate) struct Behind {
 impl Behind {
     fn new() -> Behind {
         Behind { sig: AtomicU32::new(0), action: OnceBox::new(), consumed: AtomicU32::new(0) }
+    }
+
+    fn named(plus_one: &AtomicU32) -> Option<&'static Behind> {
+        BEHINDS.get(plus_one.load(SeqCst).checked_sub(1)?).map(|place| &place.value)
     }
 
     /// What to do now: the action, or the default one if this was to be used once and was.
@@ -94,6 +100,7 @@ impl Slot {
             lock: AtomicU32::new(0),
             refs: AtomicU32::new(0),
             behind: AtomicU32::new(0),
+            previous: AtomicU32::new(0),
             original: AtomicU32::new(0),
             interrupting: AtomicU32::new(0),
             interrupters: Interrupter::new(),
@@ -112,12 +119,17 @@ impl Slot {
 
     /// What our handler stands in front of.
     pub(crate) fn behind(&self) -> Option<&'static Behind> {
-        BEHINDS.get(self.behind.load(SeqCst).checked_sub(1)?).map(|place| &place.value)
+        Behind::named(&self.behind)
+    }
+
+    /// What stood behind before that: what a dispatcher displaced that now stands behind ours.
+    pub(crate) fn previous(&self) -> Option<&'static Behind> {
+        Behind::named(&self.previous)
     }
 
     /// The first action ever saved for this number.
     pub(crate) fn original(&self) -> Option<&'static Behind> {
-        BEHINDS.get(self.original.load(SeqCst).checked_sub(1)?).map(|place| &place.value)
+        Behind::named(&self.original)
     }
 
     /// Whether the caller is the only one.
@@ -215,7 +227,10 @@ impl Slot {
             place
         });
         let _ = self.original.compare_exchange(0, place.index() + 1, SeqCst, SeqCst);
-        self.behind.store(place.index() + 1, SeqCst);
+        let before = self.behind.swap(place.index() + 1, SeqCst);
+        if before != place.index() + 1 {
+            self.previous.store(before, SeqCst);
+        }
     }
 
     /// All signals must be blocked (invariant 3).

@@ -14,8 +14,8 @@ use crate::kernel::send::Info;
 use libc::{c_int, c_void, ucontext_t};
 use std::mem::offset_of;
 
-/// How far above our own stack pointer a context may lie to be believed to be on the same stack.
-const SAME_STACK: usize = 64 * 1024;
+/// How far above our own stack pointer a forward is looked for.
+const FORWARDS_WITHIN: usize = 64 * 1024;
 
 /// The arguments of a signal handler and its stack pointer at entry.
 #[derive(Debug)]
@@ -48,14 +48,8 @@ impl Frame {
         if from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
             return Caller::Kernel;
         }
-        let aligned = (self.info as usize).is_multiple_of(8) && (self.context as usize).is_multiple_of(8);
-        let ends = [
-            self.info as usize,
-            self.info as usize + size_of::<Info>() - 8,
-            self.context as usize,
-            self.context as usize + size_of::<ucontext_t>() - 8,
-        ];
-        if !aligned || self.info.is_null() || self.context.is_null() || !ends.into_iter().all(mask::readable) {
+        let info = can_be_read(self.info as usize, size_of::<Info>());
+        if !info || !can_be_read(self.context as usize, size_of::<ucontext_t>()) {
             return Caller::Bare;
         }
         if self.info().signo == self.sig { Caller::Dispatcher } else { Caller::Bare }
@@ -85,16 +79,14 @@ impl Frame {
         self.context.wrapping_byte_add(offset_of!(ucontext_t, uc_sigmask)).cast()
     }
 
-    /// How many forwards of this very signal are under way further up this stack: their markers lie between us and the context, which the
-    /// dispatchers passed on. Nothing to be looked at (another stack, a copied context) is none.
-    pub(crate) fn forwards_below(&self) -> usize {
-        let (from, to) = (self.entry_sp & !7, self.context as usize & !7);
-        if from >= to || to - from > SAME_STACK {
-            return 0;
-        }
+    /// How many forwards are under way further up this stack: their markers lie there, whatever the dispatchers in between passed on. Looks a
+    /// bounded way up, page by page. (A handler that left by longjmp leaves its marker behind; frames over it may keep it. What comes of it is
+    /// that, called by a dispatcher, the first action is taken instead of the latest.)
+    pub(crate) fn forwards_under_way(&self) -> usize {
+        let from = self.entry_sp & !7;
         let mut found = 0;
-        for address in (from..to).step_by(8) {
-            if (address == from || address % 4096 == 0) && !mask::readable(address) {
+        for address in (from..from.saturating_add(FORWARDS_WITHIN)).step_by(8) {
+            if (address == from || address.is_multiple_of(4096)) && !mask::readable(address) {
                 return found;
             }
             // SAFETY: aligned, and its page was probed just now; words of a stack in use may hold anything, and are only compared.
@@ -119,6 +111,12 @@ impl Frame {
         // SAFETY: as above.
         unsafe { at.write_volatile(0) };
     }
+}
+
+/// Whether there is an object of this size: not null, aligned, its ends on readable pages.
+fn can_be_read(address: usize, size: usize) -> bool {
+    let Some(last) = address.checked_add(size - 8) else { return false };
+    address != 0 && address.is_multiple_of(8) && mask::readable(address) && mask::readable(last)
 }
 
 /// Whether these are the arguments that the kernel starts a handler with: on x86_64 the context lies right above the return address

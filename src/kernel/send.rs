@@ -35,11 +35,6 @@ const _: () = assert!(size_of::<Info>() == 128);
 impl Info {
     const BLANK: Info = Info { signo: 0, errno: 0, code: 0, _pad: 0, pid: 0, uid: 0, value: 0, _rest: [0; 12] };
 
-    /// A siginfo that says no more than the number.
-    pub(crate) const fn bare(sig: i32) -> Info {
-        Info { signo: sig, ..Info::BLANK }
-    }
-
     /// A siginfo of ours: our code, our pid, and the value.
     pub(crate) fn ours(sig: i32, value: u64) -> Info {
         Info { signo: sig, code: OUR_CODE, pid: pid::current(), value, ..Info::BLANK }
