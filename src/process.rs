@@ -1,7 +1,7 @@
 //! Children.
 
 use crate::engine::record::Record;
-use crate::engine::{fork, lane};
+use crate::engine::{fork, leave};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use std::process::Command;
 pub fn exec(command: &mut Command) -> std::io::Error {
     fork::check();
     if let Some(record) = Record::current() {
-        lane::leave_all(record);
+        leave::leave_all(record);
     }
     command.exec()
 }

@@ -3,7 +3,7 @@
 use crate::delivery::{Delivery, Status};
 use crate::engine::gate::{Outcome, Request};
 use crate::engine::node::Link;
-use crate::engine::{interrupt, lane};
+use crate::engine::{enter, interrupt};
 use crate::error::EnterError;
 use crate::kernel::pid;
 use crate::scope::{Scope, ScopeOptions};
@@ -126,7 +126,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
-            lane::discard(link);
+            enter::discard(link);
         }
     }
 }

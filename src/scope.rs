@@ -2,7 +2,7 @@
 
 use crate::engine::acknowledge;
 use crate::engine::node::Link;
-use crate::engine::{fork, lane};
+use crate::engine::{enter, fork, leave};
 use crate::error::{EnterError, Interrupted, LeaveError};
 use crate::policy::Foreign;
 use crate::remote::Remote;
@@ -77,10 +77,10 @@ impl Scope {
         let signal = options.signal;
         let refused = |why| EnterError::new(signal, why);
         if let Err(why) = signal.judge() {
-            lane::discard(link);
+            enter::discard(link);
             return Err(refused(why));
         }
-        lane::enter(link, signal.as_raw(), options.foreign, options.allow_ignored).map_err(refused)?;
+        enter::enter(link, signal.as_raw(), options.foreign, options.allow_ignored).map_err(refused)?;
         Ok(Scope { link, signal, _thread_bound: PhantomData })
     }
 
@@ -112,13 +112,13 @@ impl Scope {
     pub fn leave(self) -> Result<(), LeaveError> {
         let (link, signal) = (self.link, self.signal);
         std::mem::forget(self);
-        lane::leave(link).map_err(|_displaced| LeaveError { signal })
+        leave::leave(link).map_err(|_displaced| LeaveError { signal })
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let _ = lane::leave(self.link);
+        let _ = leave::leave(self.link);
     }
 }
 

@@ -5,12 +5,12 @@
 //! 2. The mask comes back last: what was queued lands here and not in the clean-up that follows.
 
 use crate::atomic::SeqCst;
-use crate::engine::fork;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
+use crate::engine::{blocked, fork};
 use crate::error::{Interrupted, Reason};
-use crate::kernel::mask;
+use crate::kernel::mask::{self, Mask};
 
 /// Why the calling thread is interrupted, if it is: the outermost scope's reason.
 pub(crate) fn owner(record: &Record) -> Option<Interrupted> {
@@ -41,14 +41,22 @@ pub(crate) fn acknowledge(record: &Record) {
     let saved = mask::block_all();
     record.scopes().for_each(|place| place.value.gate.hold());
     record.scopes().for_each(|place| place.value.gate.see());
-    record.lanes().for_each(Lane::landed);
+    record.lanes().for_each(Lane::calm);
+    record.lanes().for_each(Lane::before_barrier); // the gates are held: all that was sent is queued
     record.lower();
     for place in record.scopes() {
         if place.value.gate.open() {
             record.pending.store(1, SeqCst);
         }
     }
+    finish(record, saved);
+}
+
+/// Opens the mask again, which is the barrier. What is held for somebody is offered before.
+fn finish(record: &Record, saved: Mask) {
+    record.lanes().for_each(blocked::offer_held);
     mask::set(saved);
+    record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(Lane::after_barrier);
 }
 
 /// Takes the interrupt of one scope of the calling thread; the others' are neither seen nor cleared.
@@ -60,12 +68,15 @@ pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     gate.hold();
     let taken = gate.clear().map(told);
     if let Some(lane) = record.lane(link.node().sig()) {
-        lane.landed();
+        lane.calm();
+        if lane.has_one_scope() {
+            lane.before_barrier();
+        }
     }
     record.lower();
     if gate.open() {
         record.pending.store(1, SeqCst);
     }
-    mask::set(saved);
+    finish(record, saved);
     taken
 }

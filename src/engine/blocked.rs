@@ -3,8 +3,13 @@
 //!
 //! # Invariants
 //! 1. What was sent to the process is offered to it again, with the number blocked here: a thread that waits for it takes it.
-//! 2. What nobody takes is held, and given back when the number is blocked again. Nothing is dropped.
-//! 3. A thread posts one and the same signal back once: two scoped threads that may both get it do not hand it to each other for ever.
+//! 2. What nobody takes is held, offered again when the next one comes and at every acknowledgement, and given back when the number is blocked
+//!    again. Nothing is dropped.
+//! 3. Where two scoped threads may both get a signal, each posts one and the same back once, and holds it the next time: they do not hand it
+//!    to each other for ever.
+//!
+//! A siginfo does not say whether a signal sent by sigqueue(3) or pthread_sigqueue(3) was meant for the process or for the thread; only
+//! tgkill(2) does. What does not say so is taken to be for the process.
 //!
 //! # Async-signal-safety
 //! Everything is; it runs in the handler, with all signals blocked.
@@ -12,6 +17,7 @@
 use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::provenance;
+use crate::engine::slot::Slot;
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::raw;
 use crate::kernel::send::{self, Info, take};
@@ -22,19 +28,40 @@ const GRACE: i64 = 200_000;
 
 /// A foreign signal arrived on a lane whose number was blocked.
 pub(super) fn hand_back(frame: &Frame, caller: Caller, lane: &Lane, info: &Info) {
-    let tid = lane.record.tid();
-    let again = lane.posted.swap(fingerprint(info), SeqCst) == fingerprint(info);
-    if info.is_for_thread() || again || send::to_process(tid, info).is_err() {
+    let seen = fingerprint(info);
+    let again = lane.posted.swap(seen, SeqCst) == seen && Slot::of(lane.sig).has_many_blocked();
+    if again || info.is_for_thread() {
         lane.posted.store(0, SeqCst);
         return hold(frame, caller, lane, info);
     }
-    raw::pause_for(GRACE);
-    while let Some(back) = take(lane.sig) {
-        if provenance::is_ours(&back, Some(lane)) {
-            lane.landed();
+    if lane.hold(info) {
+        offer_held(lane);
+    } else {
+        hold(frame, caller, lane, info);
+    }
+}
+
+/// Offers to the process, once more, what is held of its signals; with all signals blocked here. What nobody takes is held again.
+pub(super) fn offer_held(lane: &Lane) {
+    if lane.held.is_empty() || !lane.was_blocked() {
+        return;
+    }
+    let mut offered = false;
+    lane.held.take_all(|info| {
+        if info.is_for_thread() || send::to_process(lane.record.tid(), info).is_err() {
+            lane.held.push(info);
         } else {
-            lane.posted.store(0, SeqCst);
-            hold(frame, caller, lane, &back);
+            offered = true;
+        }
+    });
+    if offered {
+        raw::pause_for(GRACE);
+        while let Some(back) = take(lane.sig) {
+            if provenance::is_ours(&back, Some(lane)) {
+                lane.landed();
+            } else {
+                lane.hold(&back);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::slot::{Behind, Slot};
 use crate::kernel::action::{self, Action};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::mask::{self, Mask};
-use crate::kernel::{raw, send};
+use crate::kernel::send;
 use crate::signal::Signal;
 
 /// Whose turn it is.
@@ -69,7 +69,7 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
 /// number opened. Where the kernel spares the process (the init of a pid namespace) everything is put back.
 fn die(frame: &Frame) {
     let Ok(ours) = action::swap(frame.sig, &Action::DEFAULT) else { return };
-    if send::to_thread(raw::gettid(), &frame.info()).is_err() {
+    if send::to_self(&frame.info()).is_err() {
         let _ = send::plain_to_process(frame.sig);
     }
     let before = mask::unblock(frame.sig);

@@ -14,7 +14,7 @@ use crate::engine::record::Record;
 use crate::engine::slot::Slot;
 use crate::engine::{chain, foreign, provenance};
 use crate::kernel::frame::{Caller, Frame};
-use crate::kernel::{mask, raw};
+use crate::kernel::{mask, pid, raw};
 
 /// A signal of a number that was taken over.
 pub(super) fn on_signal(frame: &Frame) {
@@ -30,14 +30,25 @@ pub(super) fn on_signal(frame: &Frame) {
 }
 
 fn judge(frame: &Frame, caller: Caller) {
+    let record = Record::of(raw::gettid());
+    let lane = record.and_then(|record| record.lane(frame.sig));
     if caller == Caller::Bare {
-        return chain::forward(frame, caller, Slot::of(frame.sig));
+        return without_info(frame, lane);
     }
     let info = frame.info();
-    let lane = Record::of(raw::gettid()).and_then(|record| record.lane(frame.sig));
     if provenance::is_ours(&info, lane) {
         lane.into_iter().for_each(Lane::landed);
+    } else if record.is_none() && pid::current() != raw::getpid() {
+        chain::forward(frame, caller, Slot::of(frame.sig)); // a child that shares our memory (vfork): the scopes are its parent's
     } else {
         foreign::arrived(frame, caller, &info, lane);
+    }
+}
+
+/// Called by somebody's dispatcher with the number alone. While one of ours is out it is taken to be that one.
+fn without_info(frame: &Frame, lane: Option<&Lane>) {
+    match lane.filter(|lane| lane.is_out()) {
+        Some(lane) => lane.landed(),
+        None => chain::forward(frame, Caller::Bare, Slot::of(frame.sig)),
     }
 }

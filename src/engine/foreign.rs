@@ -27,7 +27,7 @@ pub(super) fn arrived(frame: &Frame, caller: Caller, info: &Info, lane: Option<&
     let live = lane.filter(|lane| lane.is_live());
     if let Some(lane) = live {
         if Signal::from(frame.sig).is_standard() {
-            lane.landed(); // the kernel may have merged ours into it (R2)
+            lane.calm(); // the kernel may have merged ours into it (R2)
         }
         if lane.is_entering() {
             return blocked::hold(frame, caller, lane, info);

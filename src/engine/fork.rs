@@ -32,8 +32,8 @@ pub(super) fn in_child() {
         adopt(record);
     }
     for (sig, slot) in Slot::all() {
-        let used = mine.and_then(|record| record.lane(sig)).is_some_and(Lane::has_scopes);
-        slot.after_fork(used, |link| is_listed(mine, link));
+        let lane = mine.and_then(|record| record.lane(sig)).filter(|lane| lane.has_scopes());
+        slot.after_fork(lane.is_some(), lane.is_some_and(Lane::was_blocked), |link| is_listed(mine, link));
     }
     mask::set(saved);
 }

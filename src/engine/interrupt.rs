@@ -69,7 +69,7 @@ fn inside(link: Link) -> Delivery {
     match send(lane) {
         Ok(()) => Delivery::Sent,
         Err(Errno::ESRCH) => {
-            lane.landed();
+            lane.landed(); // as good as: it was not queued
             Delivery::Gone
         }
         Err(errno) => {

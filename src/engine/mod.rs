@@ -1,7 +1,7 @@
 //! The engine: what a scope is made of, how an interrupt travels, and what happens to everybody else's signals.
 //!
 //! In the order in which a reader needs them: `gate` (the one word), `node` (a scope's shared half), `record` (a thread), `lane` (a number on
-//! a thread: open and close), `slot` (a number in the process), `provenance` (whose a signal is), `interrupt` (the sending side), `deliver`
+//! a thread), `enter` and `leave`, `slot` (a number in the process), `provenance` (whose a signal is), `interrupt` (the sending side), `deliver`
 //! (the receiving side), `foreign` and `chain` (other people's signals), `blocked` (numbers that were blocked before the scope), `drain`, `acknowledge`,
 //! `exit` and `fork`.
 
@@ -10,6 +10,7 @@ mod blocked;
 mod chain;
 mod deliver;
 mod drain;
+pub(crate) mod enter;
 mod exit;
 mod foreign;
 pub(crate) mod fork;
@@ -17,6 +18,7 @@ pub(crate) mod gate;
 pub(crate) mod hooks;
 pub(crate) mod interrupt;
 pub(crate) mod lane;
+pub(crate) mod leave;
 pub(crate) mod node;
 mod pool;
 mod provenance;

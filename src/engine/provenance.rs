@@ -83,10 +83,11 @@ fn carries_our_value(info: &Info) -> bool {
         && info.pid == pid::current()
 }
 
-/// Ours that lost their siginfo: a standard signal when the queue was full, or one sent by tgkill. Both count as ours on a lane where
-/// something of ours was sent. (By IN_FLIGHT, which an acknowledgement takes off before the barrier, some reach the action behind.)
+/// Ours that lost their siginfo: a standard signal when the queue was full, or one sent by tgkill. Both count as ours while
+/// one of ours may be queued. (By IN_FLIGHT, which an acknowledgement takes off before the barrier, some of ours reach the action behind; by DIRTY,
+/// which stays until the lane ends, so does every signal of root from outside of a pid namespace stay away from it, since that looks blank.)
 fn may_be_ours(info: &Info, lane: &Lane) -> bool {
     let blank = info.is_blank() && Signal::from(lane.sig).is_standard();
     let plain = is_plain() && info.is_for_thread() && info.pid == pid::current();
-    (blank || plain) && lane.is_dirty()
+    (blank || plain) && lane.is_out()
 }

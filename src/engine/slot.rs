@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     /// What `behind` named before it named something else.
     previous: AtomicU32,
     original: AtomicU32,
+    /// Lanes whose number was blocked before.
+    blocked: AtomicU32,
     /// Live scopes with an Interrupt policy.
     interrupting: AtomicU32,
     interrupters: Interrupter,
@@ -102,6 +104,7 @@ impl Slot {
             behind: AtomicU32::new(0),
             previous: AtomicU32::new(0),
             original: AtomicU32::new(0),
+            blocked: AtomicU32::new(0),
             interrupting: AtomicU32::new(0),
             interrupters: Interrupter::new(),
         }
@@ -175,12 +178,26 @@ impl Slot {
             judge(sig, &standing, allow_ignored)?;
             self.remember(sig, standing);
             let replaced = action::install(sig, handler(), mirrored(&standing)).map_err(Refusal::Os)?;
-            if replaced != standing && replaced.handler != handler() {
-                self.remember(sig, replaced); // changed between look and installation
+            if !replaced.does_the_same_as(&standing) && replaced.handler != handler() {
+                self.remember(sig, replaced.with_restorer_of(&standing)); // changed between look and installation
             }
         }
         self.refs.fetch_add(1, SeqCst);
         Ok(())
+    }
+
+    /// A lane was opened whose number was blocked.
+    pub(crate) fn add_blocked(&self) {
+        self.blocked.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn remove_blocked(&self) {
+        self.blocked.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether more than one thread has a scope on this number that was blocked before.
+    pub(crate) fn has_many_blocked(&self) -> bool {
+        self.blocked.load(SeqCst) > 1
     }
 
     /// Puts back what was behind, if the caller was the last. Under the lock.
@@ -281,7 +298,7 @@ impl Slot {
     }
 
     /// In a forked child: the users that are left are `used` (the forking thread) or nobody.
-    pub(crate) fn after_fork(&self, used: bool, mine: impl Fn(Link) -> bool) {
+    pub(crate) fn after_fork(&self, used: bool, blocked: bool, mine: impl Fn(Link) -> bool) {
         self.lock.store(0, SeqCst);
         for link in self.places().filter_map(|place| Link::from_bits(place.link.load(SeqCst))) {
             if !mine(link) {
@@ -289,6 +306,7 @@ impl Slot {
             }
         }
         self.refs.store(u32::from(used), SeqCst);
+        self.blocked.store(u32::from(blocked), SeqCst);
         if !used && self.behind.load(SeqCst) != 0 {
             let _ = self.reinstate();
         }

@@ -13,6 +13,9 @@ use crate::kernel::mask::Mask;
 use crate::kernel::raw;
 use nix::errno::Errno;
 
+/// `include/uapi/linux/signal.h` of both architectures.
+const SA_RESTORER: u64 = 0x0400_0000;
+
 /// The kernel's action of one signal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,19 @@ impl Action {
     /// Neither of the two.
     pub(crate) const fn is_handler(&self) -> bool {
         !self.is_default() && !self.is_ignored()
+    }
+    /// The same but for the restorer, which musl's sigaction does not tell, and glibc's on aarch64 neither.
+    pub(crate) const fn does_the_same_as(&self, other: &Action) -> bool {
+        let flags = (self.flags ^ other.flags) & !SA_RESTORER;
+        self.handler == other.handler && flags == 0 && self.mask.0 == other.mask.0
+    }
+    /// With the way back from a handler that another action of this process has, if this one tells none.
+    pub(crate) const fn with_restorer_of(self, other: &Action) -> Action {
+        if self.restorer != 0 {
+            return self;
+        }
+        let flags = self.flags & !SA_RESTORER | other.flags & SA_RESTORER;
+        Action { flags, restorer: other.restorer, ..self }
     }
     pub(crate) const fn has(&self, flag: libc::c_int) -> bool {
         self.flags & (flag as u32 as u64) != 0

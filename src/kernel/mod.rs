@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // the one layer that may: every file states under `# Safety` what it upholds
 
 pub(crate) mod action;
+pub(crate) mod clock;
 pub(crate) mod frame;
 pub(crate) mod futex;
 pub(crate) mod handler;

@@ -75,10 +75,20 @@ pub(crate) fn plain_to_thread(tid: i32, sig: i32) -> Result<(), Errno> {
     unsafe { raw::call(libc::SYS_tgkill, [pid::current() as usize, tid as usize, sig as usize, 0]) }.map(drop)
 }
 
-/// `int kill(pid_t pid, int sig)`, kill(2), to this process.
+/// The same to the calling thread, also in a child that shares its parent's memory (vfork(2)), where [`pid::current`] is the parent's.
+///
+/// # Errors
+/// As for [`to_thread`].
+pub(crate) fn to_self(info: &Info) -> Result<(), Errno> {
+    let args = [raw::getpid() as usize, raw::gettid() as usize, info.signo as usize, &raw const *info as usize];
+    // SAFETY: `info` is 128 readable bytes.
+    unsafe { raw::call(libc::SYS_rt_tgsigqueueinfo, args) }.map(drop)
+}
+
+/// `int kill(pid_t pid, int sig)`, kill(2), to the process that calls it.
 pub(crate) fn plain_to_process(sig: i32) -> Result<(), Errno> {
     // SAFETY: integers only.
-    unsafe { raw::call(libc::SYS_kill, [pid::current() as usize, sig as usize, 0, 0]) }.map(drop)
+    unsafe { raw::call(libc::SYS_kill, [raw::getpid() as usize, sig as usize, 0, 0]) }.map(drop)
 }
 
 /// `int rt_sigqueueinfo(pid_t tgid, int sig, siginfo_t *info)`, rt_sigqueueinfo(2), to this process, the siginfo unchanged.
