@@ -5,7 +5,7 @@ use crate::engine::gate::{Outcome, Request};
 use crate::engine::node::Link;
 use crate::engine::{enter, interrupt};
 use crate::error::EnterError;
-use crate::kernel::pid;
+use crate::kernel::pid::{self, Identity};
 use crate::scope::{Scope, ScopeOptions};
 use std::fmt;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Remote {
     link: Link,
-    pid: u32,
+    home: Identity,
 }
 
 impl Remote {
     pub(crate) fn new(link: Link) -> Remote {
-        Remote { link, pid: pid::current() }
+        Remote { link, home: pid::identity() }
     }
 
     /// Interrupts: sticky, and signalled. What was written before it is visible to the thread that acknowledges it.
@@ -77,7 +77,7 @@ impl Remote {
 
     /// Made in another process: this one is its forked child.
     fn is_foreign(&self) -> bool {
-        self.pid != pid::current()
+        !pid::is_here(self.home)
     }
 }
 

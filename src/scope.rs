@@ -66,6 +66,10 @@ impl Scope {
     /// The first scope on a number installs a handler; the first on a thread opens the number in its mask. Threads and children that are started
     /// inside the scope inherit that mask (pthread_create(3), fork(2), execve(2)).
     ///
+    /// While scopes of the number live, a further one relies on what the first has done: it makes no system call on the same thread, so it does not
+    /// open a number that was blocked inside the scope, and does not put the handler back where somebody has replaced it
+    /// ([`Delivery::Displaced`](crate::Delivery::Displaced)).
+    ///
     /// # Errors
     /// [`EnterError`], if the signal is refused; nothing is changed then. See [`Refusal`](crate::Refusal) for the reasons.
     pub fn enter(on: impl Into<ScopeOptions>) -> Result<Scope, EnterError> {

@@ -57,10 +57,13 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
         return die(frame);
     }
     if caller == Caller::Bare {
-        return frame.call(action.handler); // no context to tell a mask from: as their dispatcher has it
+        let before = mask::swap(frame.outer_mask(caller));
+        frame.call(action.handler);
+        mask::set(before);
+        return;
     }
     let itself = if action.has(libc::SA_NODEFER) { Mask(0) } else { Mask::of(frame.sig) };
-    let before = mask::swap(Mask(frame.saved_mask().0 | action.mask.0 | itself.0));
+    let before = mask::swap(Mask(frame.outer_mask(caller).0 | action.mask.0 | itself.0));
     frame.call(action.handler);
     mask::set(before);
 }
@@ -69,6 +72,10 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
 /// number opened. Where the kernel spares the process (the init of a pid namespace) everything is put back.
 fn die(frame: &Frame) {
     let Ok(ours) = action::swap(frame.sig, &Action::DEFAULT) else { return };
+    if ours.handler != handler() {
+        let _ = action::swap(frame.sig, &ours); // it was somebody else's call after all
+        return;
+    }
     if send::to_self(&frame.info()).is_err() {
         let _ = send::plain_to_process(frame.sig);
     }

@@ -14,22 +14,11 @@ use crate::engine::record::Record;
 use crate::engine::slot::Slot;
 use crate::engine::{chain, foreign, provenance};
 use crate::kernel::frame::{Caller, Frame};
-use crate::kernel::{mask, pid, raw};
+use crate::kernel::{pid, raw};
 
 /// A signal of a number that was taken over.
 pub(super) fn on_signal(frame: &Frame) {
-    match frame.check() {
-        Caller::Kernel => judge(frame, Caller::Kernel),
-        caller => {
-            // A dispatcher has its own mask; ours is all signals.
-            let saved = mask::block_all();
-            judge(frame, caller);
-            mask::set(saved);
-        }
-    }
-}
-
-fn judge(frame: &Frame, caller: Caller) {
+    let caller = frame.check();
     let record = Record::of(raw::gettid());
     let lane = record.and_then(|record| record.lane(frame.sig));
     if caller == Caller::Bare {

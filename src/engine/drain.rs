@@ -19,7 +19,7 @@ pub(super) fn fence(lane: &Lane) {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
     let fence = Info::ours(lane.sig, provenance::fence(SERIAL.fetch_add(1, SeqCst)));
     lane.count_sent(); // with a full queue it comes blank
-    if provenance::is_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
+    if lane.expects_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
         return without_fence(lane);
     }
     if Signal::from(lane.sig).is_standard() {

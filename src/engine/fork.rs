@@ -25,7 +25,7 @@ pub(crate) fn check() {
 /// Puts the copy right.
 pub(super) fn in_child() {
     let saved = mask::block_all();
-    pid::note();
+    pid::note_fork();
     let mine = Record::current();
     Record::forget_others(mine);
     if let Some(record) = mine {

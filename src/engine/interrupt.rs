@@ -25,9 +25,11 @@ pub(crate) fn interrupt(link: Link, request: Request) -> Delivery {
     if is_on_its_way(link, request) {
         return Delivery::Held;
     }
+    let errno = Errno::last_raw(); // a handler may call this, and need not keep it itself
     let saved = mask::block_all();
     let delivery = masked(link, request).unwrap_or(Delivery::Held);
     mask::set(saved);
+    Errno::set_raw(errno);
     delivery
 }
 
@@ -79,14 +81,14 @@ fn inside(link: Link) -> Delivery {
     }
 }
 
-/// By rt_tgsigqueueinfo; by tgkill where a filter refuses that.
+/// By rt_tgsigqueueinfo; by tgkill where a filter refuses that to this thread.
 fn send(lane: &Lane) -> Result<(), Errno> {
     let tid = lane.record.tid();
-    if !provenance::is_plain() {
-        match send::to_thread(tid, &Info::ours(lane.sig, provenance::value(lane))) {
-            Err(Errno::ENOSYS | Errno::EPERM) => provenance::go_plain(),
-            answer => return answer,
+    match send::to_thread(tid, &Info::ours(lane.sig, provenance::value(lane))) {
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            lane.expect_plain();
+            send::plain_to_thread(tid, lane.sig)
         }
+        answer => answer,
     }
-    send::plain_to_thread(tid, lane.sig)
 }

@@ -25,6 +25,9 @@ const DIRTY: u32 = 2;
 /// Ending, or without a scope.
 const CLOSING: u32 = 4;
 
+/// One was sent without a siginfo.
+const PLAIN: u32 = 16;
+
 /// Milliseconds after which a signal that has not landed is taken to be lost.
 const LOST_AFTER: u64 = 100;
 
@@ -130,6 +133,15 @@ impl Lane {
     /// the barrier of that.
     pub(crate) fn is_out(&self) -> bool {
         self.sent.load(SeqCst) > self.gone.load(SeqCst)
+    }
+
+    /// One of ours is about to be queued by tgkill.
+    pub(crate) fn expect_plain(&self) {
+        self.flags.fetch_or(PLAIN, SeqCst);
+    }
+
+    pub(crate) fn expects_plain(&self) -> bool {
+        self.flags.load(SeqCst) & PLAIN != 0
     }
 
     /// While no sender is inside a gate of this lane: all that was sent is queued, or gone.

@@ -15,7 +15,6 @@
 //! # Async-signal-safety
 //! Everything is but [`draw_magic`].
 
-use crate::atomic::{AtomicU8, SeqCst};
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::kernel::{pid, raw, send::Info};
@@ -24,8 +23,6 @@ use once_cell::race::OnceNonZeroUsize;
 use std::num::NonZeroUsize;
 
 static MAGIC: OnceNonZeroUsize = OnceNonZeroUsize::new();
-/// rt_tgsigqueueinfo was refused once: ours go out by tgkill.
-static PLAIN: AtomicU8 = AtomicU8::new(0);
 
 const MAGIC_BITS: u64 = (1 << 24) - 1;
 const INDEX_BITS: u64 = (1 << 20) - 1;
@@ -58,15 +55,6 @@ pub(super) fn fence(serial: u64) -> u64 {
     magic() | (serial & FENCE_BITS) << 1 | FENCE
 }
 
-/// From now on ours go out without a siginfo.
-pub(super) fn go_plain() {
-    PLAIN.store(1, SeqCst);
-}
-
-pub(super) fn is_plain() -> bool {
-    PLAIN.load(SeqCst) != 0
-}
-
 /// Whether a signal that the thread of `lane` received is ours.
 pub(super) fn is_ours(info: &Info, lane: Option<&Lane>) -> bool {
     if cfg!(eintr_without = "provenance") {
@@ -88,6 +76,6 @@ fn carries_our_value(info: &Info) -> bool {
 /// which stays until the lane ends, so does every signal of root from outside of a pid namespace stay away from it, since that looks blank.)
 fn may_be_ours(info: &Info, lane: &Lane) -> bool {
     let blank = info.is_blank() && Signal::from(lane.sig).is_standard();
-    let plain = is_plain() && info.is_for_thread() && info.pid == pid::current();
+    let plain = lane.expects_plain() && info.is_for_thread() && info.pid == pid::current();
     (blank || plain) && lane.is_out()
 }

@@ -202,10 +202,11 @@ impl Slot {
 
     /// Puts back what was behind, if the caller was the last. Under the lock.
     pub(crate) fn give_back(&self) -> Result<(), Displaced> {
-        if self.refs.fetch_sub(1, SeqCst) > 1 {
-            return Ok(());
+        let fewer = |n: u32| n.checked_sub(1);
+        match self.refs.fetch_update(SeqCst, SeqCst, fewer) {
+            Ok(1) => self.reinstate(),
+            _ => Ok(()),
         }
-        self.reinstate()
     }
 
     fn reinstate(&self) -> Result<(), Displaced> {
@@ -243,6 +244,7 @@ impl Slot {
             place.value.sig.store(sig as u32, SeqCst);
             place
         });
+        place.value.consumed.store(0, SeqCst); // it stands in the kernel, so it is to run (once more)
         let _ = self.original.compare_exchange(0, place.index() + 1, SeqCst, SeqCst);
         let before = self.behind.swap(place.index() + 1, SeqCst);
         if before != place.index() + 1 {
@@ -319,8 +321,7 @@ impl Slot {
 }
 
 fn is_same(behind: &Behind, sig: i32, action: &Action) -> bool {
-    let unused = behind.consumed.load(SeqCst) == 0;
-    unused && behind.sig.load(SeqCst) == sig as u32 && behind.action.get() == Some(action)
+    behind.sig.load(SeqCst) == sig as u32 && behind.action.get() == Some(action)
 }
 
 fn judge(sig: i32, behind: &Action, allow_ignored: bool) -> Result<(), Refusal> {

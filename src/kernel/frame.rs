@@ -24,6 +24,7 @@ pub(crate) struct Frame {
     info: *mut Info,
     context: *mut ucontext_t,
     entry_sp: usize,
+    entry_mask: Mask,
 }
 
 /// Who called the handler, as far as the arguments tell.
@@ -38,14 +39,28 @@ pub(crate) enum Caller {
 }
 
 impl Frame {
-    pub(crate) fn new(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) -> Frame {
-        Frame { sig, info: info.cast(), context: context.cast(), entry_sp }
+    /// Blocks every signal, if they are not: whoever calls.
+    pub(super) fn begin(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) -> Frame {
+        Frame { sig, info: info.cast(), context: context.cast(), entry_sp, entry_mask: mask::block_all() }
+    }
+
+    /// Gives a dispatcher back the mask that it had. (Behind the kernel's own call all signals stay blocked until it returns to the thread.)
+    pub(super) fn end(&self) {
+        if self.entry_mask != Mask::FULL {
+            mask::set(self.entry_mask);
+        }
+    }
+
+    /// The mask that a handler is to run with which the kernel, or this dispatcher, calls: before its own additions.
+    pub(crate) fn outer_mask(&self, caller: Caller) -> Mask {
+        if caller == Caller::Kernel { self.saved_mask() } else { self.entry_mask }
     }
 
     /// Judges the arguments. The kernel's frame has a fixed place relative to the stack pointer that it starts the handler with; anything
     /// else is probed before it is read.
     pub(crate) fn check(&self) -> Caller {
-        if from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
+        // A dispatcher that ends in a jump to us leaves the stack pointer as the kernel set it, but hardly every signal blocked.
+        if self.entry_mask == Mask::FULL && from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
             return Caller::Kernel;
         }
         let info = can_be_read(self.info as usize, size_of::<Info>());
@@ -131,6 +146,8 @@ fn from_kernel(info: usize, _context: usize, entry_sp: usize) -> bool {
 }
 
 /// The word that a forward under way leaves on the stack at `address`: made of the address, so that a copy elsewhere says nothing.
-const fn marker_at(address: usize) -> usize {
-    address ^ 0x6569_6e74_7221_a5c3
+/// It is made of the address of a static, too: two copies of this crate in a process have different ones.
+fn marker_at(address: usize) -> usize {
+    static COPY: u8 = 0;
+    address ^ (&raw const COPY as usize).rotate_left(13)
 }

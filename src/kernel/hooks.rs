@@ -40,19 +40,19 @@ pub(crate) fn register<H: Hooks>() -> Result<(), Errno> {
     if is_registered() {
         return Ok(());
     }
+    // Two threads may both come here: then both register for forks, which is told twice and does no harm, and one key is given back.
+    pin::<H>();
+    // SAFETY: a function of the right type that stays mapped.
+    check(unsafe { libc::pthread_atfork(None, None, Some(in_child::<H>)) })?;
     let mut key: libc::pthread_key_t = 0;
     // SAFETY: `key` is written; the destructor is a function of the right type that stays mapped.
     check(unsafe { libc::pthread_key_create(&mut key, Some(at_thread_exit::<H>)) })?;
-    // Two threads may both come here: the loser gives its key back, and only the winner registers the rest.
     let Some(plus_one) = NonZeroUsize::new(key as usize + 1) else { return Err(Errno::EAGAIN) };
     if KEY.set(plus_one).is_err() {
         // SAFETY: our own key, which no thread has used.
         check(unsafe { libc::pthread_key_delete(key) })?;
-        return Ok(());
     }
-    pin::<H>();
-    // SAFETY: a function of the right type that stays mapped.
-    check(unsafe { libc::pthread_atfork(None, None, Some(in_child::<H>)) })
+    Ok(())
 }
 
 /// Asks to be told when the calling thread ends.

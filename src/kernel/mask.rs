@@ -19,6 +19,9 @@ pub(crate) struct Mask(pub(crate) u64);
 impl Mask {
     pub(crate) const ALL: Mask = Mask(!0);
 
+    /// What a thread's mask reads with everything blocked: all but SIGKILL and SIGSTOP (sigprocmask(2)).
+    pub(crate) const FULL: Mask = Mask(!(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1)));
+
     pub(crate) const fn of(sig: i32) -> Mask {
         Mask(1 << (sig - 1))
     }

@@ -28,6 +28,32 @@ pub(crate) fn in_forked_child() -> bool {
     PAGE.get().is_some_and(|word| word.load(SeqCst) == 0)
 }
 
+/// How often memory was copied by a fork on the way to this process. A child may have its parent's pid, in a pid namespace of its own.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// What tells this process from those that it was forked from, and its children from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pid: u32,
+    forks: u32,
+}
+
+/// This process.
+pub(crate) fn identity() -> Identity {
+    Identity { pid: current(), forks: FORKS.load(SeqCst) }
+}
+
+/// Whether that is this process. Async-signal-safe.
+pub(crate) fn is_here(identity: Identity) -> bool {
+    !in_forked_child() && identity == self::identity()
+}
+
+/// In a forked child.
+pub(crate) fn note_fork() {
+    FORKS.fetch_add(1, SeqCst);
+    note();
+}
+
 /// Writes the id of the process that calls it; maps the page at the first call. Without a page (no memory, or a kernel without the advice)
 /// every look is a system call.
 pub(crate) fn note() {
