@@ -32,7 +32,7 @@ pub fn check() -> Result<(), Interrupted> {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let scope = eintr::Scope::enter(libc::SIGUSR1)?;
 /// scope.remote().interrupt();
-/// let answer: std::io::Result<()> = eintr::retry(|| panic!("not called: an interrupt is pending"));
+/// let answer: std::io::Result<()> = eintr::retry(|| -> std::io::Result<()> { panic!("not called: an interrupt is pending") });
 /// assert!(eintr::Interrupted::find(&answer.unwrap_err()).is_some());
 /// # Ok(())
 /// # }

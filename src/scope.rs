@@ -158,7 +158,8 @@ impl ScopeOptions {
     }
 
     /// Allows a signal whose action is to be ignored. With a handler in its place every thread's `poll` and sleep see `EINTR` when it comes, and
-    /// children started meanwhile do not inherit `SIG_IGN`.
+    /// children started meanwhile do not inherit `SIG_IGN`. SIGCONT is a poor choice even so: each one that is sent discards the stop signals that are
+    /// pending for the process, and resumes it (signal(7)).
     pub fn allow_ignored(self) -> ScopeOptions {
         ScopeOptions { allow_ignored: true, ..self }
     }

@@ -12,19 +12,19 @@
 use crate::engine::hooks::handler;
 use crate::engine::slot::{Behind, Slot};
 use crate::kernel::action::{self, Action};
-use crate::kernel::frame::{Caller, Frame};
+use crate::kernel::frame::{Caller, Forwards, Frame};
 use crate::kernel::mask::{self, Mask};
 use crate::kernel::send;
 use crate::signal::Signal;
 
 /// Whose turn it is.
 pub(super) fn forward(frame: &Frame, caller: Caller, slot: &Slot) {
-    let next = match caller {
-        Caller::Kernel => slot.behind(),
+    let (next, inside) = match caller {
+        Caller::Kernel => (slot.behind(), frame.first()),
         Caller::Dispatcher | Caller::Bare => next_of_dispatcher(frame, caller, slot),
     };
     if let Some(behind) = next {
-        run(frame, caller, behind.action_to_run());
+        run(frame, caller, behind.action_to_run(), inside);
     }
 }
 
@@ -36,9 +36,10 @@ pub(super) fn is_handler(slot: &Slot) -> bool {
 /// Somebody's dispatcher has called us as its previous handler. While ours is displaced that is as it should be: what is behind ours is next. But
 /// the dispatcher may itself stand behind ours, or may have kept our address from a scope long gone; then what stood behind before it is next, or
 /// the first action ever saved: whichever has not had its turn. A default is nobody's to call: a dispatcher that had found it would have called nothing.
-fn next_of_dispatcher(frame: &Frame, caller: Caller, slot: &Slot) -> Option<&'static Behind> {
-    let standing = action::current(frame.sig).map_or(0, |action| action.handler);
-    let under_way = frame.forwards_under_way();
+fn next_of_dispatcher(frame: &Frame, caller: Caller, slot: &Slot) -> (Option<&'static Behind>, Forwards) {
+    let (standing, restorer) = action::current(frame.sig).map_or((0, 0), |action| (action.handler, action.restorer));
+    let forwards = frame.forwards_under_way(restorer);
+    let under_way = forwards.depth;
     let usual = under_way == 0 && standing != handler() && caller == Caller::Dispatcher;
     let ran = slot.behind().filter(|_| under_way > 0).map(|behind| behind.action().handler);
     let has_its_turn = |next: &&Behind| {
@@ -46,10 +47,11 @@ fn next_of_dispatcher(frame: &Frame, caller: Caller, slot: &Slot) -> Option<&'st
         action.is_handler() && action.handler != standing && Some(action.handler) != ran
     };
     let candidates = [slot.behind().filter(|_| usual), slot.previous(), slot.original()];
-    candidates.into_iter().flatten().filter(|_| under_way < 2).find(has_its_turn)
+    let next = candidates.into_iter().flatten().filter(|_| under_way < 2).find(has_its_turn);
+    (next, forwards)
 }
 
-fn run(frame: &Frame, caller: Caller, action: Action) {
+fn run(frame: &Frame, caller: Caller, action: Action, inside: Forwards) {
     if action.is_ignored() || action.is_default() && Signal::from(frame.sig).is_ignored_by_default() {
         return;
     }
@@ -58,13 +60,13 @@ fn run(frame: &Frame, caller: Caller, action: Action) {
     }
     if caller == Caller::Bare {
         let before = mask::swap(frame.outer_mask(caller));
-        frame.call(action.handler);
+        frame.call(action.handler, inside);
         mask::set(before);
         return;
     }
     let itself = if action.has(libc::SA_NODEFER) { Mask(0) } else { Mask::of(frame.sig) };
     let before = mask::swap(Mask(frame.outer_mask(caller).0 | action.mask.0 | itself.0));
-    frame.call(action.handler);
+    frame.call(action.handler, inside);
     mask::set(before);
 }
 

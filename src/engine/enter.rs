@@ -66,6 +66,7 @@ fn open_warm(lane: &Lane, slot: &Slot, allow_ignored: bool) -> Result<(), Refusa
         slot.quit();
         return Err(refusal);
     }
+    lane.await_mask();
     let blocked = mask::unblock(lane.sig).has(lane.sig);
     lane.set_before(blocked);
     if blocked {
@@ -88,8 +89,6 @@ fn open_cold(lane: &Lane, slot: &Slot, allow_ignored: bool) -> Result<(), Refusa
     lane.set_before(saved.has(lane.sig));
     if saved.has(lane.sig) {
         slot.add_blocked();
-    } else {
-        lane.give_back_held();
     }
     mask::set(saved.without(lane.sig));
     Ok(())

@@ -37,8 +37,16 @@ pub(super) fn arrived(frame: &Frame, caller: Caller, info: &Info, lane: Option<&
     match interrupt_scopes(slot) {
         Interrupted::None => {}
         Interrupted::Done => return,
-        Interrupted::ThenChain => return as_before(frame, caller, info, live),
-        Interrupted::AfterHandler => return handler_then_interrupt(frame, caller, slot),
+        Interrupted::ThenChain => {
+            as_before(frame, caller, info, live);
+            return interrupt_those_after(slot);
+        }
+        Interrupted::AfterHandler => {
+            if chain::is_handler(slot) {
+                chain::forward(frame, caller, slot);
+            }
+            return interrupt_those_after(slot);
+        }
     }
     if live.is_none_or(|lane| decides(lane) != Foreign::Ignore) {
         as_before(frame, caller, info, live);
@@ -93,10 +101,8 @@ fn act_on(link: Link) -> Interrupted {
     }
 }
 
-fn handler_then_interrupt(frame: &Frame, caller: Caller, slot: &Slot) {
-    if chain::is_handler(slot) {
-        chain::forward(frame, caller, slot);
-    }
+/// Those that want the handler behind to have run before.
+fn interrupt_those_after(slot: &Slot) {
     let both = |link: &Link| link.node().policy() == Foreign::InterruptAndChain && link.node().shadow() == Shadow::None;
     for link in wanting(slot).filter(both) {
         interrupt::masked(link, Request::Signal);

@@ -15,7 +15,7 @@ use crate::engine::record::Record;
 use crate::kernel::clock;
 use crate::kernel::held::Held;
 use crate::kernel::mask;
-use crate::kernel::send::Info;
+use crate::kernel::send::{self, Info};
 use crate::signal::Signal;
 
 /// One of ours is on its way, as far as anybody knows.
@@ -190,11 +190,15 @@ impl Lane {
         self.held.take_all(|_| ());
     }
 
-    /// A first scope is about to enter: what arrives is held until it is known what the mask was.
+    /// A first scope is about to enter.
     pub(super) fn begin(&self) {
         self.generation.fetch_add(1, SeqCst);
-        self.before.store(ENTERING, SeqCst);
         self.flags.store(0, SeqCst);
+    }
+
+    /// From now until [`Lane::set_before`] it is not known whether the number was open; what arrives is held.
+    pub(super) fn await_mask(&self) {
+        self.before.store(ENTERING, SeqCst);
     }
 
     /// The number was open, or blocked, before.
@@ -230,11 +234,15 @@ impl Lane {
         self.scopes.fetch_sub(1, SeqCst) == 1
     }
 
-    /// What came while it was not known yet that the number had been open.
+    /// What came while it was not known yet that the number had been open. It came to this thread, so it goes back to this thread.
     pub(super) fn release_needlessly_held(&self) {
         if !self.held.is_empty() {
             let saved = mask::block_all();
-            self.give_back_held();
+            self.held.take_all(|info| {
+                if send::to_thread(self.record.tid(), info).is_err() {
+                    blocked::give_back(self.record.tid(), info);
+                }
+            });
             mask::set(saved);
         }
     }

@@ -22,7 +22,8 @@ const SA_RESTORER: u64 = 0x0400_0000;
 pub(crate) struct Action {
     pub(crate) handler: usize,
     pub(crate) flags: u64,
-    restorer: usize,
+    /// The way back from the handler.
+    pub(crate) restorer: usize,
     pub(crate) mask: Mask,
 }
 

@@ -10,6 +10,7 @@
 //! Every function is.
 
 use crate::kernel::mask::{self, Mask};
+use crate::kernel::raw;
 use crate::kernel::send::Info;
 use libc::{c_int, c_void, ucontext_t};
 use std::mem::offset_of;
@@ -38,6 +39,18 @@ pub(crate) enum Caller {
     Bare,
 }
 
+/// In a marker's second word: how deep it is. The rest names the kernel's frame.
+const LEVEL: usize = 7;
+
+/// Forwards of a signal that are under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwards {
+    /// Where the kernel's frame of the signal begins; 0 if it was not found.
+    pub(crate) delivery: usize,
+    /// How many of them, one inside the other.
+    pub(crate) depth: usize,
+}
+
 impl Frame {
     /// Blocks every signal, if they are not: whoever calls.
     pub(super) fn begin(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) -> Frame {
@@ -49,6 +62,11 @@ impl Frame {
         if self.entry_mask != Mask::FULL {
             mask::set(self.entry_mask);
         }
+    }
+
+    /// If the kernel called us: its frame begins here, and no forward is under way.
+    pub(crate) fn first(&self) -> Forwards {
+        Forwards { delivery: self.entry_sp & !LEVEL, depth: 0 }
     }
 
     /// The mask that a handler is to run with which the kernel, or this dispatcher, calls: before its own additions.
@@ -94,37 +112,69 @@ impl Frame {
         self.context.wrapping_byte_add(offset_of!(ucontext_t, uc_sigmask)).cast()
     }
 
-    /// How many forwards are under way further up this stack: their markers lie there, whatever the dispatchers in between passed on. Looks a
-    /// bounded way up, page by page. (A handler that left by longjmp leaves its marker behind; frames over it may keep it. What comes of it is
-    /// that, called by a dispatcher, the first action is taken instead of the latest.)
-    pub(crate) fn forwards_under_way(&self) -> usize {
+    /// The forwards of this very signal that are under way: their markers lie between us and the kernel's frame, and name it. (Markers that handlers
+    /// left behind which left by longjmp mostly name another; those of the same depth do not add up.) `restorer` is the way back from a handler, with which a frame begins.
+    pub(crate) fn forwards_under_way(&self, restorer: usize) -> Forwards {
+        const SEEN: usize = 16;
+        let (mut seen, mut count) = ([0usize; SEEN], 0);
+        let mut words = [0usize; 65];
         let from = self.entry_sp & !7;
-        let mut found = 0;
-        for address in (from..from.saturating_add(FORWARDS_WITHIN)).step_by(8) {
-            if (address == from || address.is_multiple_of(4096)) && !mask::readable(address) {
-                return found;
+        for place in (from..from.saturating_add(FORWARDS_WITHIN)).step_by(size_of::<usize>() * (words.len() - 1)) {
+            // Copied by the kernel: above the stack may lie memory that another thread unmaps just now.
+            if !raw::copy_own(place, &mut words) {
+                break;
             }
-            // SAFETY: aligned, and its page was probed just now; words of a stack in use may hold anything, and are only compared.
-            let word = unsafe { (address as *const usize).read_volatile() };
-            found += usize::from(word == marker_at(address));
+            for (address, pair) in (place..).step_by(size_of::<usize>()).zip(words.windows(2)) {
+                let &[word, named] = pair else { break };
+                if self.is_kernel_frame(address, word == restorer) {
+                    let of_this = seen.iter().take(count).filter(|named| **named & !LEVEL == address);
+                    let depth = of_this.map(|named| named & LEVEL).max().unwrap_or(0);
+                    return Forwards { delivery: address, depth };
+                }
+                if let Some(place) = seen.get_mut(count).filter(|_| word == marker_at(address)) {
+                    *place = named;
+                    count += 1;
+                }
+            }
         }
-        found
+        Forwards { delivery: 0, depth: count }
+    }
+
+    /// Whether the kernel's frame for this signal begins here, on x86_64 (`arch/x86/include/asm/sigframe.h`): the way back, behind that the context
+    /// with its few flags and no link, behind that the siginfo.
+    #[cfg(target_arch = "x86_64")]
+    fn is_kernel_frame(&self, address: usize, begins_so: bool) -> bool {
+        const FLAGS: usize = 1;
+        const LINK: usize = 2;
+        const SIGINFO: usize = 39; // the kernel's ucontext is 304 bytes
+        let mut words = [0usize; 65];
+        begins_so
+            && raw::copy_own(address, &mut words)
+            && (1..0x20).contains(&words[FLAGS])
+            && words[LINK] == 0
+            && words[SIGINFO] as u32 == self.sig as u32
+    }
+
+    /// On aarch64 nothing marks it but that the context follows the siginfo (`arch/arm64/kernel/signal.c`), if both were passed on.
+    #[cfg(target_arch = "aarch64")]
+    fn is_kernel_frame(&self, address: usize, _begins_so: bool) -> bool {
+        address == self.info as usize && self.context as usize == address + size_of::<Info>()
     }
 
     /// Calls a handler as the kernel would: same arguments, all three of them, which one without SA_SIGINFO overlooks (the x86_64 kernel
-    /// itself sets them for both kinds).
-    pub(crate) fn call(&self, handler: usize) {
+    /// itself sets them for both kinds). `inside`: what it is called from within, for the marker.
+    pub(crate) fn call(&self, handler: usize, inside: Forwards) {
         type Handler = extern "C" fn(c_int, *mut Info, *mut ucontext_t);
-        let mut marker = 0usize;
+        let mut marker = [0usize; 2];
         let at = &raw mut marker;
         // SAFETY: `handler` is the address of a function that the kernel would have called with these arguments: it stood in an action and is
         // neither SIG_DFL nor SIG_IGN, which the caller has looked at.
         let handler = unsafe { std::mem::transmute::<usize, Handler>(handler) };
         // SAFETY: a local of this frame, which lasts as long as the call below.
-        unsafe { at.write_volatile(marker_at(at as usize)) };
+        unsafe { at.write_volatile([marker_at(at as usize), inside.delivery | (inside.depth + 1).min(LEVEL)]) };
         handler(self.sig, self.info, self.context);
         // SAFETY: as above.
-        unsafe { at.write_volatile(0) };
+        unsafe { at.write_volatile([0; 2]) };
     }
 }
 

@@ -38,6 +38,18 @@ pub(crate) fn pause_for(nanoseconds: i64) {
     let _ = unsafe { call(libc::SYS_clock_nanosleep, args) };
 }
 
+/// `ssize_t process_vm_readv(pid_t pid, const struct iovec *local, ..., const struct iovec *remote, ..., unsigned long flags)`,
+/// process_vm_readv(2), of the calling process itself. `false` if there is nothing to be read, or a filter forbids the call.
+pub(crate) fn copy_own(address: usize, words: &mut [usize; 65]) -> bool {
+    let size = size_of_val(words);
+    let local = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: size };
+    // SAFETY: `local` is writable for its length; the kernel checks `remote` itself, and answers EFAULT.
+    let copied =
+        unsafe { libc::syscall(libc::SYS_process_vm_readv, gettid(), &local, 1usize, &remote, 1usize, 0usize) };
+    copied == size as libc::c_long
+}
+
 /// `ssize_t getrandom(void *buf, size_t len, unsigned flags)`, getrandom(2), without waiting. Leaves `bytes` as they are if it fails.
 pub(crate) fn random(bytes: &mut u64) {
     let args = [&raw mut *bytes as usize, size_of::<u64>(), libc::GRND_NONBLOCK as usize, 0];
