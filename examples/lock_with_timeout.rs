@@ -5,32 +5,27 @@
 use eintr::nix::fcntl::{FcntlArg::F_SETLKW, fcntl};
 use eintr::{Scope, Signal, retry};
 use std::fs::{File, read_to_string, remove_file};
-use std::io::{self, BufRead};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError::Timeout, channel};
-use std::{env, error::Error, thread, time::Duration};
+use std::{env, error::Error, io, io::BufRead, thread, time::Duration};
 
-const WHOLE_FILE: libc::flock =
+const WHOLE: libc::flock =
     libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let argument = env::args().nth(1).unwrap_or("500".into());
-    let Ok(limit) = argument.parse().map(Duration::from_millis) else { return hold(&argument) };
+    let Ok(limit) = argument.parse().map(Duration::from_millis) else { return hold(&argument) }; // the other process
     let path = env::temp_dir().join(format!("eintr-lock-{}", std::process::id()));
     let file = File::create(&path)?;
-    let mut other = Command::new(env::current_exe()?);
-    let mut other = other.arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut other = Command::new("/proc/self/exe").arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let said = io::BufReader::new(other.stdout.take().ok_or("no output")?).lines().next();
     println!("process {}: {}", other.id(), said.ok_or("it ended")??);
-
     thread::spawn(|| ()).join().map_err(|_| "no thread")?; // from the first one on glibc catches a signal of its own
     let before = signal_state()?;
     println!("within {limit:?}: {}", lock_within(&file, limit)?);
     let after = signal_state()?;
     println!("{after}actions and mask are {} before", if after == before { "as" } else { "NOT as" });
-
-    drop(other.stdin.take()); // lets it go
-    other.wait()?;
+    other.wait()?; // closes its input first, and so it lets go
     println!("once it is free: {}", lock_within(&file, limit)?);
     Ok(remove_file(path)?)
 }
@@ -38,29 +33,27 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn lock_within(file: &File, limit: Duration) -> Result<String, Box<dyn Error>> {
     let scope = Scope::enter(Signal::unused().ok_or("every real-time signal is taken")?)?;
     let (remote, (done, ended), mut pause) = (scope.remote(), channel::<()>(), limit);
-    let (now, wait) =
-        (format!("/proc/self/task/{}/syscall", eintr::nix::unistd::gettid()), libc::SYS_fcntl.to_string());
-    let watchdog = thread::spawn(move || {
+    let (call, tid) = (format!("{} ", libc::SYS_fcntl), eintr::nix::unistd::gettid());
+    thread::spawn(move || {
         while ended.recv_timeout(pause) == Err(Timeout) {
             pause = Duration::from_millis(1);
-            read_to_string(&now).is_ok_and(|s| s.split(' ').next() == Some(&wait)).then(|| remote.interrupt());
+            let now = read_to_string(format!("/proc/self/task/{tid}/syscall"));
+            now.is_ok_and(|s| s.starts_with(&call)).then(|| remote.interrupt());
         }
     });
-    let outcome = retry(|| fcntl(file, F_SETLKW(&WHOLE_FILE)));
-    drop((done, watchdog.join()));
+    let outcome = retry(|| fcntl(file, F_SETLKW(&WHOLE)));
+    drop(done); // ends the watchdog; were it to interrupt only now, its Remote would answer Gone
     Ok(outcome.map_or_else(|e| format!("not locked: {e}"), |_| "locked".into()))
 }
 
-/// The other process: locks, says so, and holds on until its input ends.
 fn hold(path: &str) -> Result<(), Box<dyn Error>> {
     let file = File::options().write(true).open(path)?;
-    retry(|| fcntl(&file, F_SETLKW(&WHOLE_FILE)))?;
+    retry(|| fcntl(&file, F_SETLKW(&WHOLE)))?;
     println!("holds the lock");
-    Ok(io::stdin().read_line(&mut String::new()).map(drop)?)
+    Ok(io::stdin().read_line(&mut String::new()).map(drop)?) // until the input ends
 }
 
-/// What is pending, blocked, ignored and caught.
 fn signal_state() -> io::Result<String> {
     let status = read_to_string("/proc/self/status")?;
-    Ok(status.split_inclusive('\n').filter(|l| l.starts_with("Sig") && !l.starts_with("SigQ")).collect())
+    Ok(status.split_inclusive('\n').skip_while(|l| !l.starts_with("SigBlk")).take(3).collect()) // SigIgn, SigCgt
 }

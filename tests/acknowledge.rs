@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
+#[path = "common/gatekeeper.rs"]
+mod gatekeeper;
 
 use common::{Random, State};
 use counting::{Counting, kinds, real_time, undisturbed};
@@ -182,8 +184,63 @@ fn interrupter() -> (mpsc::Sender<Remote>, mpsc::Receiver<Delivery>) {
     (remotes, answered)
 }
 
-/// Protocol 6: the sender has marked the gate and not sent yet; the thread sees the mark, acknowledges, and goes on to a plain call; then the
-/// signal comes, and breaks it. So an acknowledgement waits for who stands between the two, and for what they sent.
+/// What ends what was asked, and leaves scopes of the same number or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ends {
+    Check,
+    Clear,
+    Drop,
+    DropInside,
+}
+
+/// Protocol 6 and 7: the sender has marked the gate and stands before its system call; the thread sees the mark, acknowledges or drops, and goes on
+/// to a plain call; then the signal comes, and breaks it, or meets the action behind. So the thread waits for who stands between the two. Both have
+/// every signal blocked there: a handler that ran on one of them might wait for the other.
+#[test]
+fn acknowledging_and_dropping_wait_for_a_sender_that_has_not_sent_yet() {
+    let _t = common::begin();
+    for sig in kinds() {
+        for ends in [Ends::Check, Ends::Clear, Ends::Drop, Ends::DropInside] {
+            let counting = Counting::on(sig);
+            let before = State::now();
+            let (from, to) = common::pipe();
+            let (says, hears) = mpsc::channel();
+            let worker = std::thread::spawn(move || {
+                let around = (ends == Ends::DropInside).then(|| Scope::enter(sig).unwrap());
+                let scope = Scope::enter(sig).unwrap();
+                says.send((common::gettid(), scope.remote())).unwrap();
+                while scope.interrupted().is_none() {}
+                let kept = match ends {
+                    Ends::Check => eintr::check().err().map(|_| scope),
+                    Ends::Clear => scope.clear().map(|_| scope),
+                    Ends::Drop | Ends::DropInside => {
+                        drop(scope);
+                        None
+                    }
+                };
+                let read = common::plain_read(&from);
+                drop((kept, around));
+                read
+            });
+            let (tid, remote) = hears.recv().unwrap();
+            let Some(sender) = gatekeeper::hold_sender(move || remote.interrupt_once()) else { return };
+            common::wait_until(|| [libc::SYS_futex, libc::SYS_read].contains(&common::blocked_in(tid)));
+            let every = !(common::bit(libc::SIGKILL) | common::bit(libc::SIGSTOP));
+            assert_eq!(common::status_bits(sender.tid, "SigBlk:"), every, "the sender, between gate and kernel");
+            if common::blocked_in(tid) == libc::SYS_futex {
+                assert_eq!(common::status_bits(tid, "SigBlk:"), every, "who waits for it");
+            }
+            assert_eq!(sender.release(), Delivery::Sent);
+            common::wait_until(|| worker.is_finished() || common::blocked_in(tid) == libc::SYS_read);
+            let _ = nix::unistd::write(&to, b"data"); // nobody reads if the signal broke it
+            assert_eq!(worker.join().unwrap(), Ok(4), "signal {sig} after {ends:?}");
+            assert_eq!(State::now(), before);
+            assert_eq!(counting.runs(), 0);
+        }
+    }
+}
+
+/// The same for a signal that has been sent, in all the interleavings that come by themselves: it lands before the acknowledgement is over.
 #[test]
 fn after_an_acknowledgement_no_signal_comes_for_what_was_asked_before() {
     let _t = common::begin();
@@ -205,7 +262,7 @@ fn after_an_acknowledgement_no_signal_comes_for_what_was_asked_before() {
     }
 }
 
-/// Protocol 7: the same with drop in place of the acknowledgement, and a handler behind that counts what gets through.
+/// The same with drop in place of the acknowledgement, and a handler behind that counts what gets through.
 #[test]
 fn after_drop_no_signal_comes_for_what_was_asked_before() {
     let _t = common::begin();

@@ -9,10 +9,10 @@ mod witness;
 
 use common::State;
 use eintr::{Delivery, Reason, Remote, Scope, ScopeOptions};
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
-use witness::{Run, Way, killed_by, well};
+use std::time::Duration;
+use witness::{Jump, Run, Way, a_read_is_ended, killed_by, until_longjmp, well};
 
 /// Which thread the foreign signal comes to; it is always the first one of its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,25 +126,6 @@ impl Scene {
         assert_eq!(scope.interrupted().map(|i| i.reason()), expected, "{self:?}");
         assert_eq!(eintr::check().is_err(), self.in_flight, "{self:?}");
     }
-}
-
-/// A plain read of an empty pipe is ended by the scope's remote.
-fn a_read_is_ended(scope: &Scope) {
-    let (empty, _writer) = common::pipe();
-    let (remote, reader, done) = (scope.remote(), common::gettid(), AtomicBool::new(false));
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            common::set_mask(!0);
-            common::wait_blocked_in(reader, libc::SYS_read);
-            common::until(&done, || {
-                remote.interrupt();
-            });
-        });
-        let read = common::plain_read(&empty);
-        done.store(true, SeqCst);
-        assert_eq!(read, Err(libc::EINTR));
-    });
-    assert_eq!(scope.clear().map(|i| i.reason()), Some(Reason::Remote));
 }
 
 // The default action is done by the kernel itself: the parent is told the number of the signal, not an exit code nor SIGABRT, whoever sent it,
@@ -337,7 +318,8 @@ fn a_nodefer_handler_is_reentered_and_no_other_is() {
                 let before = State::now();
                 for scoped in [false, true] {
                     let scope = scoped.then(|| Scope::enter(sig).expect("enter"));
-                    (DEEPEST.store(0, SeqCst), RUNS.store(0, SeqCst));
+                    DEEPEST.store(0, SeqCst);
+                    RUNS.store(0, SeqCst);
                     unsafe { libc::raise(sig) };
                     assert_eq!(RUNS.load(SeqCst), RAISES + 1, "scoped: {scoped}, {flags:#x}");
                     assert_eq!(DEEPEST.load(SeqCst), deepest, "scoped: {scoped}, {flags:#x}");
@@ -376,44 +358,68 @@ fn a_resethand_handler_runs_once_and_the_next_one_kills() {
     }
 }
 
+/// Lets `all` threads go on together. It spins, so that they run at the same instant; it yields now and then, so that they get to run at all.
+struct Meeting {
+    all: usize,
+    arrived: AtomicUsize,
+}
+
+impl Meeting {
+    fn meet(&self) {
+        let mine = self.arrived.fetch_add(1, SeqCst);
+        let enough = (mine / self.all + 1) * self.all;
+        let mut looks = 0u32;
+        while self.arrived.load(SeqCst) < enough {
+            looks += 1;
+            if looks.is_multiple_of(1 << 14) {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
 // The kernel takes the handler out and starts it in one step; so two threads that get a signal each at the same time run it once. The naive look
-// ("not consumed yet? run it") lets both run it: look, look, run, run. The number is one whose default is to do nothing, so that the loser lives.
+// ("not consumed yet? run it") lets both run it: look, look, run, run. One of them is late by a little more each round, so that all their steps come
+// together in some. The number is one whose default is to do nothing, so that the loser lives.
 #[test]
 fn a_resethand_handler_has_one_winner() {
-    let _t = common::begin();
+    let _t = common::begin_with(Duration::from_secs(300));
+    let rounds = common::rounds("EINTR_RESETHAND_ROUNDS", 20_000);
     well(witness::child(|| {
+        unsafe { libc::alarm(300) };
         let sig = libc::SIGURG;
-        let start = Barrier::new(3);
-        let (go, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let meeting = Meeting { all: 2, arrived: AtomicUsize::new(0) };
+        let enter = || ScopeOptions::new(sig).allow_ignored().enter().expect("enter");
         std::thread::scope(|threads| {
-            for _ in 0..2 {
-                threads.spawn(|| {
-                    let mut round = 0;
-                    loop {
-                        start.wait();
-                        if stop.load(SeqCst) {
-                            return;
-                        }
-                        let scope = Scope::enter(sig).or_else(|_| ScopeOptions::new(sig).allow_ignored().enter());
-                        let scope = scope.expect("enter");
-                        start.wait();
-                        round += 1;
-                        while go.load(SeqCst) != round {} // closer together than a barrier lets them go
-                        unsafe { libc::raise(sig) };
-                        start.wait();
-                        drop(scope);
-                        start.wait();
+            threads.spawn(|| {
+                common::set_mask(!0 & !common::bit(sig));
+                for round in 0..rounds {
+                    meeting.meet();
+                    let scope = enter();
+                    meeting.meet();
+                    for _ in 0..round % 256 {
+                        std::hint::spin_loop();
                     }
-                });
-            }
-            for round in 1..=common::rounds("EINTR_RESETHAND_ROUNDS", 2000) {
+                    unsafe { libc::raise(sig) };
+                    meeting.meet();
+                    drop(scope);
+                    meeting.meet();
+                }
+            });
+            for round in 0..rounds {
                 common::install(sig, witness::plain_handler(), libc::SA_RESETHAND, &[]);
                 witness::forget();
-                start.wait();
-                start.wait();
-                go.store(round, SeqCst);
-                start.wait();
-                start.wait();
+                meeting.meet();
+                let scope = enter();
+                meeting.meet();
+                for _ in 0..128 {
+                    std::hint::spin_loop();
+                }
+                unsafe { libc::raise(sig) };
+                meeting.meet();
+                drop(scope);
+                meeting.meet();
                 assert_eq!(witness::runs().len(), 1, "round {round}");
                 assert_eq!(
                     common::action(sig).handler,
@@ -421,71 +427,8 @@ fn a_resethand_handler_has_one_winner() {
                     "what is put back is the default, once it has run"
                 );
             }
-            stop.store(true, SeqCst);
-            start.wait();
         });
     }));
-}
-
-/// Calls `body` in such a way that `siglongjmp(jump, 1)` in it, or in a signal handler above it, ends the call: false if it was ended so. The two
-/// returns of sigsetjmp(3) are both in here, out of the compiler's sight. No frame that `body` makes may have a destructor.
-fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
-    unsafe extern "C" {
-        fn __sigsetjmp(jump: *mut Jump, save_mask: i32) -> i32;
-    }
-    // In: rdi the buffer, rsi the body. rbx keeps the body, and keeps the stack aligned; siglongjmp brings it back.
-    #[cfg(target_arch = "x86_64")]
-    #[unsafe(naked)]
-    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
-        std::arch::naked_asm!(
-            "push rbx",
-            "mov rbx, rsi",
-            "mov esi, 1",
-            "call {set}@PLT",
-            "test eax, eax",
-            "jnz 2f",
-            "call rbx",
-            "xor eax, eax",
-            "2: pop rbx",
-            "ret",
-            set = sym __sigsetjmp,
-        )
-    }
-    // In: x0 the buffer, x1 the body, which x19 keeps.
-    #[cfg(target_arch = "aarch64")]
-    #[unsafe(naked)]
-    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
-        std::arch::naked_asm!(
-            "stp x29, x30, [sp, #-32]!",
-            "str x19, [sp, #16]",
-            "mov x19, x1",
-            "mov w1, #1",
-            "bl {set}",
-            "cbnz w0, 2f",
-            "blr x19",
-            "mov w0, #0",
-            "2: ldr x19, [sp, #16]",
-            "ldp x29, x30, [sp], #32",
-            "ret",
-            set = sym __sigsetjmp,
-        )
-    }
-    unsafe { call(jump, body) == 0 }
-}
-
-/// Room for a sigjmp_buf of either architecture.
-#[repr(C, align(16))]
-struct Jump([u64; 64]);
-
-static JUMP: AtomicUsize = AtomicUsize::new(0);
-static JUMPS: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn jumping(_: i32) {
-    unsafe extern "C" {
-        fn siglongjmp(jump: *mut Jump, value: i32) -> !;
-    }
-    JUMPS.fetch_add(1, SeqCst);
-    unsafe { siglongjmp(JUMP.load(SeqCst) as *mut Jump, 1) }
 }
 
 static FD: AtomicI32 = AtomicI32::new(-1);
@@ -514,15 +457,14 @@ fn a_handler_may_leave_by_siglongjmp() {
                 let (empty, _writer) = common::pipe();
                 FD.store(std::os::fd::AsRawFd::as_raw_fd(&empty), SeqCst);
                 SIG.store(sig, SeqCst);
-                let mut jump = Jump([0; 64]);
-                JUMP.store(&raw mut jump as usize, SeqCst);
-                common::install(sig, jumping as *const () as usize, flags, &[libc::SIGUSR2]);
+                let mut jump = Jump::new();
+                common::install(sig, witness::jumping as *const () as usize, flags, &[libc::SIGUSR2]);
                 let (before, mask) = (State::now(), common::mask());
                 let outer = Scope::enter(sig).expect("enter");
                 for round in 1..=20 {
                     let inner = (round % 2 == 0).then(|| Scope::enter(sig).expect("enter"));
                     assert!(!until_longjmp(&mut jump, raise_and_wait), "it came back without a jump");
-                    assert_eq!(JUMPS.load(SeqCst), 2 * round - 1);
+                    assert_eq!(witness::jumps(), 2 * round - 1);
                     assert_eq!(common::mask(), mask, "siglongjmp puts back the mask of sigsetjmp");
                     a_read_is_ended(&outer);
                     inner.iter().for_each(a_read_is_ended);
@@ -534,9 +476,9 @@ fn a_handler_may_leave_by_siglongjmp() {
                     });
                     assert!(!until_longjmp(&mut jump, read_for_ever), "it came back without a jump");
                     sender.join().expect("it sends and ends");
-                    assert_eq!(JUMPS.load(SeqCst), 2 * round);
+                    assert_eq!(witness::jumps(), 2 * round);
                     a_read_is_ended(&outer);
-                    assert_eq!(JUMPS.load(SeqCst), 2 * round, "one of ours ran it");
+                    assert_eq!(witness::jumps(), 2 * round, "one of ours ran it");
                 }
                 drop(outer);
                 assert_eq!(State::now(), before);

@@ -20,12 +20,16 @@ type Claim = Result<(), String>;
 
 /// Forks; what the child finds wrong goes to standard error by a bare write, since the harness's capture belongs to the parent.
 fn child(claims: impl FnOnce() -> Claim) -> libc::pid_t {
-    common::fork(|| match claims() {
-        Ok(()) => 0,
-        Err(what) => {
-            let line = format!("child {}: {what}\n", common::getpid());
-            unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
-            1
+    common::fork(|| {
+        // One that hangs with every signal blocked must not outlive the test.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        match claims() {
+            Ok(()) => 0,
+            Err(what) => {
+                let line = format!("child {}: {what}\n", common::getpid());
+                unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+                1
+            }
         }
     })
 }
@@ -283,13 +287,17 @@ fn a_pending_interrupt_of_the_forking_thread_is_pending_in_the_child() {
     let mut outer = Some(Scope::enter(SIG).expect("enter"));
     let mut inner = Some(Scope::enter(OTHER).expect("enter"));
     let remote = outer.as_ref().map(Scope::remote).expect("entered");
-    for acknowledged in [false, true] {
+    for (acknowledged, first_look) in [(false, "interrupted"), (true, "interrupted"), (false, "check"), (true, "check")]
+    {
         assert_ne!(remote.interrupt(), Delivery::Gone);
         if acknowledged {
             assert!(eintr::check().is_err());
         }
         reap_well(child(|| {
             let pending = |s: &Option<Scope>| s.as_ref().and_then(Scope::interrupted).map(|i| i.reason());
+            if first_look == "check" {
+                demand(eintr::check().is_err(), "check forgot it")?;
+            }
             demand(pending(&outer) == Some(Reason::Remote), "the interrupted scope is not interrupted in the child")?;
             demand(pending(&inner).is_none(), "the other scope is interrupted in the child")?;
             demand(eintr::check().is_err(), "check forgot it")?;

@@ -5,9 +5,12 @@
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
+#[path = "common/model.rs"]
+mod model;
+#[path = "common/programs.rs"]
+mod programs;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::SeqCst};
@@ -15,193 +18,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::State;
-use eintr::{Delivery, Foreign, Reason, Remote, Scope, ScopeOptions, Status, Ticket};
+use eintr::{Delivery, Foreign, Remote, Scope, ScopeOptions, Status, Ticket};
+use model::Model;
 use nix::errno::Errno;
+use programs::{By, How, NUMBERS, Number, Op, Pick, Program, choose, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-
-/// The numbers that scopes are entered on, by what the thread is like before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Number {
-    /// A standard one, open, a counting handler behind.
-    Standard,
-    /// The same, blocked.
-    StandardBlocked,
-    /// A real-time one, open, a counting handler behind.
-    RealTime,
-    /// The same, blocked.
-    RealTimeBlocked,
-    /// A real-time one, open, SIG_DFL behind: one of ours that gets there ends the process. Nobody else sends it.
-    Deadly,
-}
-use Number::*;
-
-const NUMBERS: [Number; 5] = [Standard, StandardBlocked, RealTime, RealTimeBlocked, Deadly];
-
-impl Number {
-    fn raw(self) -> i32 {
-        match self {
-            Standard => libc::SIGUSR1,
-            StandardBlocked => libc::SIGUSR2,
-            RealTime => libc::SIGRTMIN() + 3,
-            RealTimeBlocked => libc::SIGRTMIN() + 4,
-            Deadly => libc::SIGRTMIN() + 5,
-        }
-    }
-    fn is_standard(self) -> bool {
-        matches!(self, Standard | StandardBlocked)
-    }
-    fn begins_blocked(self) -> bool {
-        matches!(self, StandardBlocked | RealTimeBlocked)
-    }
-    fn has_handler(self) -> bool {
-        self != Deadly
-    }
-}
-
-/// Which policy a scope gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pick {
-    Chain,
-    /// The one that the program gives to the number.
-    Own,
-    Ignore,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum By {
-    /// The scoped thread itself.
-    Itself,
-    /// Another thread.
-    Another,
-    /// A signal handler of the scoped thread.
-    Handler,
-    /// The drop of a `DropGuard`.
-    Guard,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum How {
-    Raise,
-    PthreadKill,
-    Kill,
-    Sigqueue,
-}
-
-/// Places (`u8`) are taken modulo what there is.
-#[derive(Clone, Debug)]
-enum Op {
-    Enter {
-        number: Number,
-        policy: Pick,
-    },
-    /// Something that is refused, with a ticket or without.
-    EnterRefused {
-        ticket: bool,
-    },
-    MakeTicket,
-    EnterTicket {
-        ticket: u8,
-        number: Number,
-        policy: Pick,
-    },
-    DropTicket {
-        ticket: u8,
-    },
-    Interrupt {
-        remote: u8,
-        by: By,
-    },
-    Signal {
-        number: Number,
-        how: How,
-    },
-    Block {
-        number: Number,
-    },
-    Unblock {
-        number: Number,
-    },
-    Clear {
-        scope: u8,
-    },
-    Check,
-    Look {
-        scope: u8,
-    },
-    Retry {
-        eintrs: u8,
-    },
-    Wait {
-        remote: u8,
-    },
-    Drop {
-        scope: u8,
-        leave: bool,
-    },
-    /// A block of its own, whose scopes end with it: by return or by panic.
-    Within {
-        ops: Vec<Op>,
-        panics: bool,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Program {
-    ops: Vec<Op>,
-    /// The policy of each number, for scopes that do not chain.
-    policies: BTreeMap<Number, Foreign>,
-    /// Another thread has a scope on this number all the while, and has the number blocked.
-    companion: Option<Number>,
-    /// Scopes still live at the end are leaked, and the thread ends.
-    leaks: bool,
-}
-
-fn number() -> impl Strategy<Value = Number> {
-    prop::sample::select(NUMBERS.to_vec())
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let by = prop_oneof![3 => Just(By::Itself), 2 => Just(By::Another), 1 => Just(By::Handler), 1 => Just(By::Guard)];
-    let how = prop_oneof![Just(How::Raise), Just(How::PthreadKill), Just(How::Kill), Just(How::Sigqueue)];
-    let pick = || prop_oneof![3 => Just(Pick::Chain), 5 => Just(Pick::Own), 1 => Just(Pick::Ignore)];
-    let enter = || (number(), pick());
-    let simple = prop_oneof![
-        6 => enter().prop_map(|(number, policy)| Op::Enter { number, policy }),
-        1 => any::<bool>().prop_map(|ticket| Op::EnterRefused { ticket }),
-        1 => Just(Op::MakeTicket),
-        2 => (any::<u8>(), enter()).prop_map(|(ticket, (number, policy))| Op::EnterTicket { ticket, number, policy }),
-        1 => any::<u8>().prop_map(|ticket| Op::DropTicket { ticket }),
-        8 => (any::<u8>(), by).prop_map(|(remote, by)| Op::Interrupt { remote, by }),
-        7 => (number(), how).prop_map(|(number, how)| Op::Signal { number, how }),
-        2 => number().prop_map(|number| Op::Block { number }),
-        2 => number().prop_map(|number| Op::Unblock { number }),
-        2 => any::<u8>().prop_map(|scope| Op::Clear { scope }),
-        2 => Just(Op::Check),
-        2 => any::<u8>().prop_map(|scope| Op::Look { scope }),
-        1 => (0..3u8).prop_map(|eintrs| Op::Retry { eintrs }),
-        1 => any::<u8>().prop_map(|remote| Op::Wait { remote }),
-        5 => (any::<u8>(), any::<bool>()).prop_map(|(scope, leave)| Op::Drop { scope, leave }),
-    ];
-    simple.prop_recursive(2, 24, 8, |op| {
-        (prop::collection::vec(op, 1..8), any::<bool>()).prop_map(|(ops, panics)| Op::Within { ops, panics })
-    })
-}
-
-fn program() -> impl Strategy<Value = Program> {
-    let policy = prop_oneof![
-        2 => Just(Foreign::Chain),
-        1 => Just(Foreign::Ignore),
-        1 => Just(Foreign::Interrupt),
-        1 => Just(Foreign::InterruptAndChain),
-        1 => Just(Foreign::InterruptOnce),
-    ];
-    let policies = prop::collection::vec(policy, NUMBERS.len())
-        .prop_map(|all| NUMBERS.into_iter().zip(all).collect::<BTreeMap<_, _>>());
-    let companion = prop::option::weighted(0.3, number());
-    (prop::collection::vec(op(), 1..40), policies, companion, prop::bool::weighted(0.25))
-        .prop_map(|(ops, policies, companion, leaks)| Program { ops, policies, companion, leaks })
-}
 
 // What the handlers behind count.
 
@@ -218,230 +40,6 @@ extern "C" fn interrupt_from_handler(_: i32) {
 }
 static FROM_HANDLER: AtomicPtr<Remote> = AtomicPtr::new(std::ptr::null_mut());
 static ANSWER: AtomicPtr<Option<Delivery>> = AtomicPtr::new(std::ptr::null_mut());
-
-// The model.
-
-/// A queue of foreign signals of one number. Standard ones have one place for the thread and one for the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Queue {
-    thread: u64,
-    process: u64,
-}
-
-impl Queue {
-    fn add(&mut self, number: Number, other: Queue) {
-        let most = if number.is_standard() { 1 } else { u64::MAX };
-        self.thread = (self.thread + other.thread).min(most);
-        self.process = (self.process + other.process).min(most);
-    }
-}
-
-#[derive(Debug, Default)]
-struct ModelLane {
-    scopes: usize,
-    was_blocked: bool,
-    /// The number is blocked in the thread's mask.
-    blocked: bool,
-    /// A signal of ours is on its way as far as its senders know.
-    in_flight: bool,
-    /// A signal of ours lies in the thread's queue.
-    ours_queued: bool,
-    /// Foreign ones in the kernel's queues.
-    queued: Queue,
-    /// Foreign ones kept for later, because the number had been blocked.
-    held: Queue,
-    /// Runs of the handler behind.
-    runs: u64,
-}
-
-#[derive(Debug)]
-struct ModelScope {
-    id: usize,
-    number: Number,
-    policy: Foreign,
-    by_remote: bool,
-    by_signal: bool,
-    seen: bool,
-}
-
-impl ModelScope {
-    fn is_asked(&self) -> bool {
-        self.by_remote || self.by_signal
-    }
-    fn reason(&self) -> Option<Reason> {
-        self.is_asked().then_some(if self.by_remote { Reason::Remote } else { Reason::Signal })
-    }
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    lanes: BTreeMap<Number, ModelLane>,
-    /// Outermost first.
-    scopes: Vec<ModelScope>,
-    /// Tickets not entered, and whether they were interrupted.
-    tickets: BTreeMap<usize, bool>,
-}
-
-impl Model {
-    fn new() -> Model {
-        let lane = |n: Number| ModelLane { blocked: n.begins_blocked(), ..ModelLane::default() };
-        Model { lanes: NUMBERS.into_iter().map(|n| (n, lane(n))).collect(), ..Model::default() }
-    }
-
-    fn lane(&mut self, number: Number) -> &mut ModelLane {
-        self.lanes.get_mut(&number).unwrap()
-    }
-
-    fn scope(&mut self, id: usize) -> Option<&mut ModelScope> {
-        self.scopes.iter_mut().find(|s| s.id == id)
-    }
-
-    fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: bool) {
-        let lane = self.lane(number);
-        lane.scopes += 1;
-        if lane.scopes == 1 {
-            lane.was_blocked = lane.blocked;
-            lane.blocked = false;
-            lane.in_flight = false;
-            let pending = std::mem::take(&mut lane.queued);
-            lane.held.add(number, pending); // only a blocked number has some
-        }
-        self.scopes.push(ModelScope { id, number, policy, by_remote: asked, by_signal: false, seen: false });
-    }
-
-    fn leave(&mut self, id: usize) {
-        let at = self.scopes.iter().position(|s| s.id == id).expect("it lives");
-        let number = self.scopes.remove(at).number;
-        let lane = self.lane(number);
-        lane.scopes -= 1;
-        if lane.scopes == 0 {
-            lane.ours_queued = false;
-            lane.in_flight = false;
-            if lane.was_blocked {
-                lane.blocked = true;
-                let held = std::mem::take(&mut lane.held);
-                lane.queued.add(number, held);
-                lane.was_blocked = false;
-            } else {
-                lane.blocked = false;
-                self.deliver(number);
-            }
-        }
-    }
-
-    /// What the kernel has queued for an open number arrives.
-    fn deliver(&mut self, number: Number) {
-        let lane = self.lane(number);
-        assert!(!lane.blocked);
-        lane.ours_queued = false;
-        lane.in_flight = false;
-        let queued = std::mem::take(&mut lane.queued);
-        for _ in 0..queued.thread {
-            self.arrive(number, Queue { thread: 1, process: 0 });
-        }
-        for _ in 0..queued.process {
-            self.arrive(number, Queue { thread: 0, process: 1 });
-        }
-    }
-
-    /// One foreign signal, with the number open. The innermost scope decides, those that chain looked through; an `Interrupt` policy counts for
-    /// every scope entered so, but for those that one further in ignores for.
-    fn arrive(&mut self, number: Number, one: Queue) {
-        let mut on_lane: Vec<_> = self.scopes.iter_mut().filter(|s| s.number == number).collect();
-        let ignoring = on_lane.iter().rposition(|s| s.policy == Foreign::Ignore);
-        let counting = &mut on_lane[ignoring.map_or(0, |at| at + 1)..];
-        let decides = counting.iter().map(|s| s.policy).rfind(|p| *p != Foreign::Chain);
-        let refused = counting.iter().any(|s| s.policy == Foreign::InterruptOnce && s.by_signal);
-        for scope in counting {
-            let takes = match scope.policy {
-                Foreign::Interrupt | Foreign::InterruptAndChain => true,
-                Foreign::InterruptOnce => !scope.by_signal,
-                _ => false,
-            };
-            if takes {
-                (scope.by_signal, scope.seen) = (true, false);
-            }
-        }
-        let chains = match decides {
-            None => ignoring.is_none(),
-            Some(Foreign::InterruptAndChain) => true,
-            Some(Foreign::InterruptOnce) => refused,
-            Some(_) => false,
-        };
-        let lane = self.lane(number);
-        if !chains {
-            return;
-        }
-        if lane.was_blocked {
-            lane.held.add(number, one);
-        } else {
-            lane.runs += 1;
-        }
-    }
-
-    /// One foreign signal is sent. Returns how, since the kernel merges a thread's standard signal into ours if that lies there.
-    fn signal(&mut self, number: Number, how: How) -> How {
-        let lane = self.lane(number);
-        let merges = number.is_standard() && lane.ours_queued;
-        let how = if merges && matches!(how, How::Raise | How::PthreadKill) { How::Kill } else { how };
-        let one = match how {
-            How::Raise | How::PthreadKill => Queue { thread: 1, process: 0 },
-            How::Kill | How::Sigqueue => Queue { thread: 0, process: 1 },
-        };
-        lane.queued.add(number, one);
-        if !lane.blocked {
-            self.deliver(number);
-        }
-        how
-    }
-
-    fn interrupt(&mut self, id: usize) -> Delivery {
-        if let Some(asked) = self.tickets.get_mut(&id) {
-            *asked = true;
-            return Delivery::Held;
-        }
-        let Some(scope) = self.scope(id) else { return Delivery::Gone };
-        (scope.by_remote, scope.seen) = (true, false);
-        let number = scope.number;
-        let lane = self.lane(number);
-        let answer = if lane.in_flight { Delivery::Held } else { Delivery::Sent };
-        lane.in_flight = lane.blocked;
-        lane.ours_queued |= lane.blocked && answer == Delivery::Sent;
-        answer
-    }
-
-    /// Why the thread is interrupted.
-    fn reason(&self) -> Option<Reason> {
-        self.scopes.iter().find_map(ModelScope::reason)
-    }
-
-    fn acknowledge(&mut self) {
-        self.scopes.iter_mut().filter(|s| s.is_asked()).for_each(|s| s.seen = true);
-        self.lanes.values_mut().for_each(|lane| lane.in_flight = false);
-    }
-
-    fn clear(&mut self, id: usize) -> Option<Reason> {
-        let scope = self.scope(id)?;
-        let reason = scope.reason();
-        (scope.by_remote, scope.by_signal, scope.seen) = (false, false, false);
-        let number = scope.number;
-        self.lane(number).in_flight = false;
-        reason
-    }
-
-    fn wait(&mut self, id: usize) -> Status {
-        let is_asked = match self.tickets.get(&id) {
-            Some(asked) => *asked,
-            None => match self.scope(id) {
-                Some(scope) => scope.is_asked() && !scope.seen,
-                None => return Status::Closed,
-            },
-        };
-        if is_asked { Status::StillRunning } else { Status::Acknowledged }
-    }
-}
-
-// The real thing, in step with it.
 
 /// The scopes of one block: dropped, first to last, where the block ends.
 type Scopes = Rc<RefCell<Vec<(usize, Scope)>>>;
@@ -536,7 +134,7 @@ impl World<'_> {
             .enumerate()
             .flat_map(|(b, scopes)| (0..scopes.borrow().len()).map(move |i| (b, i)))
             .collect();
-        (!all.is_empty()).then(|| all[place as usize % all.len()])
+        Some(all[choose(place, all.len())?])
     }
 
     fn with_scope<T>(&self, at: (usize, usize), f: impl FnOnce(usize, &Scope) -> T) -> T {
@@ -546,7 +144,7 @@ impl World<'_> {
     }
 
     fn remote(&self, place: u8) -> Option<(usize, Remote)> {
-        (!self.remotes.is_empty()).then(|| self.remotes[place as usize % self.remotes.len()].clone())
+        Some(self.remotes[choose(place, self.remotes.len())?].clone())
     }
 
     fn run(&mut self, ops: &[Op]) {
@@ -731,6 +329,7 @@ impl World<'_> {
         for (id, remote) in &self.remotes {
             let lives = self.model.tickets.contains_key(id) || self.model.scopes.iter().any(|s| s.id == *id);
             assert_eq!(remote.is_closed(), !lives, "remote {id} after {op:?}");
+            assert_eq!(remote.wait(Duration::ZERO), self.model.wait(*id), "remote {id} after {op:?}");
         }
     }
 
@@ -856,13 +455,14 @@ fn programs_do_what_the_model_says() {
     let old = common::mask();
     common::set_mask(NUMBERS.into_iter().fold(old, |mask, number| mask | common::bit(number.raw())));
     common::in_own_process(name, || {
+        unsafe { libc::alarm(290) };
         for number in NUMBERS.into_iter().filter(|n| n.has_handler()) {
             common::install(number.raw(), count as *const () as usize, libc::SA_RESTART, &[]);
         }
         common::install(libc::SIGWINCH, interrupt_from_handler as *const () as usize, libc::SA_RESTART, &[]);
         let interrupter = Interrupter::new();
         let config = Config {
-            cases: common::rounds("EINTR_PROGRAMS", 1500) as u32,
+            cases: common::rounds("EINTR_PROGRAMS", 800) as u32,
             failure_persistence: None,
             max_shrink_iters: 5_000,
             ..Config::default()

@@ -39,6 +39,8 @@ fn raw_child(claims: impl FnOnce() -> Result<(), u32>) -> libc::pid_t {
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize) } as libc::pid_t;
     assert!(pid >= 0, "clone");
     if pid == 0 {
+        // One that hangs with every signal blocked must not outlive the test.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         unsafe { libc::alarm(30) };
         let line = claims().err().unwrap_or(0);
         if line != 0 {

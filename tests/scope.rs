@@ -6,7 +6,7 @@ mod common;
 #[path = "common/counting.rs"]
 mod counting;
 
-use common::{Random, State, action, bit, mask};
+use common::{Action, Random, State, action, bit, mask};
 use counting::{Counting, is_open, kinds, real_time};
 use eintr::{Delivery, LeaveError, Reason, Remote, Scope};
 

@@ -46,8 +46,7 @@ fn asleep_in(tid: libc::pid_t) -> Option<libc::c_long> {
 /// Puts a sender inside the gate of a fresh scope and lets this thread do `end`, which must wait for it; while it waits, another thread looks at it.
 fn waits_asleep_for_the_sender_inside<T>(what: &str, end: impl FnOnce(Scope) -> T) -> Option<T> {
     let scope = Scope::enter(SIG).expect("enter");
-    let remote = scope.remote();
-    let sender = remote.clone();
+    let sender = scope.remote();
     let held = gatekeeper::hold_sender(move || sender.interrupt())?;
     assert!(scope.interrupted().is_some(), "pending is stored before the signal is sent");
     let (waiter, over) = (common::gettid(), AtomicBool::new(false));
@@ -70,7 +69,6 @@ fn waits_asleep_for_the_sender_inside<T>(what: &str, end: impl FnOnce(Scope) -> 
         assert_eq!(looker.join().expect("the looker is content"), Delivery::Sent);
         result
     });
-    drop(remote);
     Some(result)
 }
 
@@ -243,13 +241,11 @@ fn under_sched_fifo_a_held_sender_of_lower_priority_gets_out() {
         let own = common::gettid();
         let scope = Scope::enter(SIG).expect("enter");
         let sender = scope.remote();
-        let held = gatekeeper::hold_sender(move || fifo(10, cpu).map(|()| sender.interrupt()));
-        let held = held?;
         if let Err(e) = fifo(20, cpu) {
             println!("SKIPPED: SCHED_FIFO is not permitted here ({e}): no drop beside a held sender");
-            drop(held);
             return None;
         }
+        let held = gatekeeper::hold_sender(move || fifo(10, cpu).map(|()| sender.interrupt()))?;
         let start = Cost::of(own);
         // Whoever lets the sender go is an ordinary thread that may run anywhere; it waits until the drop has slept or run for a while.
         let looker = unpinned(move || {

@@ -192,6 +192,12 @@ pub fn wait_blocked_in(tid: libc::pid_t, nr: libc::c_long) {
     }
 }
 
+/// The system call that thread `tid` sleeps in, as /proc tells; -1 if it runs or is gone.
+pub fn blocked_in(tid: libc::pid_t) -> libc::c_long {
+    let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
+    s.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(-1)
+}
+
 /// Waits until `done` says so; the watchdog of the test bounds it.
 pub fn wait_until(mut done: impl FnMut() -> bool) {
     while !done() {

@@ -11,10 +11,11 @@
 )]
 
 use crate::common;
+use eintr::{Reason, Scope};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 /// The kernel's siginfo, all 128 bytes.
 #[repr(C, align(8))]
@@ -278,6 +279,13 @@ pub fn spawn_child(f: impl FnOnce()) -> libc::pid_t {
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             libc::setrlimit(libc::RLIMIT_CORE, &none);
         }
+        // Whatever the tests were started with: nohup ignores SIGHUP, a shell's background job SIGINT.
+        for sig in (1..=64).filter(|sig| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE].contains(sig)) {
+            if common::action(sig).handler == libc::SIG_IGN {
+                common::restore(sig, common::Action::default());
+            }
+        }
+        common::set_mask(0);
         // The harness's own hook would write into a buffer that ends with this process.
         std::panic::set_hook(Box::new(|panic| {
             let text = format!("in the child: {panic}\n");
@@ -307,6 +315,26 @@ pub fn tell(status: c_int) -> String {
     } else {
         format!("the child ended with status {}", libc::WEXITSTATUS(status))
     }
+}
+
+/// A plain read of an empty pipe is ended by the scope's remote, however often that takes; the scope is cleared afterwards.
+#[track_caller]
+pub fn a_read_is_ended(scope: &Scope) {
+    let (empty, _writer) = common::pipe();
+    let (remote, reader, done) = (scope.remote(), common::gettid(), AtomicBool::new(false));
+    let read = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            common::set_mask(!0);
+            common::wait_blocked_in(reader, libc::SYS_read);
+            common::until(&done, || {
+                remote.interrupt();
+            });
+        });
+        let read = common::plain_read(&empty);
+        done.store(true, SeqCst);
+        read
+    });
+    assert_eq!((read, scope.clear().map(|i| i.reason())), (Err(libc::EINTR), Some(Reason::Remote)));
 }
 
 /// Numbers that a child and its parent both see.
@@ -349,11 +377,80 @@ pub fn wait_for(sig: i32) -> Info {
     }
 }
 
-/// A place where a test leaves something for its handler.
+/// Calls `body` in such a way that `siglongjmp(jump, 1)` in it, or in a signal handler above it, ends the call: false if it was ended so. The two
+/// returns of sigsetjmp(3) are both in here, out of the compiler's sight. No frame that `body` makes may have a destructor.
+pub fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
+    unsafe extern "C" {
+        fn __sigsetjmp(jump: *mut Jump, save_mask: i32) -> i32;
+    }
+    // In: rdi the buffer, rsi the body. rbx keeps the body, and keeps the stack aligned; siglongjmp brings it back.
+    #[cfg(target_arch = "x86_64")]
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+        std::arch::naked_asm!(
+            "push rbx",
+            "mov rbx, rsi",
+            "mov esi, 1",
+            "call {set}@PLT",
+            "test eax, eax",
+            "jnz 2f",
+            "call rbx",
+            "xor eax, eax",
+            "2: pop rbx",
+            "ret",
+            set = sym __sigsetjmp,
+        )
+    }
+    // In: x0 the buffer, x1 the body, which x19 keeps.
+    #[cfg(target_arch = "aarch64")]
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+        std::arch::naked_asm!(
+            "stp x29, x30, [sp, #-32]!",
+            "str x19, [sp, #16]",
+            "mov x19, x1",
+            "mov w1, #1",
+            "bl {set}",
+            "cbnz w0, 2f",
+            "blr x19",
+            "mov w0, #0",
+            "2: ldr x19, [sp, #16]",
+            "ldp x29, x30, [sp], #32",
+            "ret",
+            set = sym __sigsetjmp,
+        )
+    }
+    JUMP.store(jump, SeqCst);
+    unsafe { call(jump, body) == 0 }
+}
+
+/// Room for a sigjmp_buf of either architecture.
+#[repr(C, align(16))]
 #[derive(Debug)]
-pub struct Left {
-    pub number: AtomicI32,
-    pub address: AtomicPtr<c_void>,
+pub struct Jump([u64; 64]);
+
+impl Jump {
+    #[allow(clippy::new_without_default)] // it is what a jump needs, not a value
+    pub fn new() -> Jump {
+        Jump([0; 64])
+    }
+}
+
+static JUMP: AtomicPtr<Jump> = AtomicPtr::new(std::ptr::null_mut());
+static JUMPS: AtomicU64 = AtomicU64::new(0);
+
+/// How often [`jumping`] ran.
+pub fn jumps() -> u64 {
+    JUMPS.load(SeqCst)
+}
+
+/// A handler that leaves by siglongjmp(3), out of the last [`until_longjmp`].
+pub extern "C" fn jumping(_: c_int) {
+    unsafe extern "C" {
+        fn siglongjmp(jump: *mut Jump, value: i32) -> !;
+    }
+    JUMPS.fetch_add(1, SeqCst);
+    unsafe { siglongjmp(JUMP.load(SeqCst), 1) }
 }
 
 /// The numbers that the tests are made with: a standard one and a real-time one.

@@ -1,0 +1,229 @@
+//! The model of tests/random_programs.rs: a thread with scopes as the documentation has it, without a kernel.
+//!
+//! It knows for each number the mask bit, what is queued and what is held, how often the handler behind has run, and for each scope who asked.
+
+use std::collections::BTreeMap;
+
+use eintr::{Delivery, Foreign, Reason, Status};
+
+use crate::programs::{How, NUMBERS, Number};
+
+/// A queue of foreign signals of one number. Standard ones have one place for the thread and one for the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queue {
+    pub(crate) thread: u64,
+    pub(crate) process: u64,
+}
+
+impl Queue {
+    pub(crate) fn add(&mut self, number: Number, other: Queue) {
+        let most = if number.is_standard() { 1 } else { u64::MAX };
+        self.thread = (self.thread + other.thread).min(most);
+        self.process = (self.process + other.process).min(most);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ModelLane {
+    pub(crate) scopes: usize,
+    pub(crate) was_blocked: bool,
+    /// The number is blocked in the thread's mask.
+    pub(crate) blocked: bool,
+    /// A signal of ours is on its way as far as its senders know.
+    in_flight: bool,
+    /// A signal of ours lies in the thread's queue.
+    ours_queued: bool,
+    /// Foreign ones in the kernel's queues.
+    pub(crate) queued: Queue,
+    /// Foreign ones kept for later, because the number had been blocked.
+    held: Queue,
+    /// Runs of the handler behind.
+    pub(crate) runs: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct ModelScope {
+    pub(crate) id: usize,
+    number: Number,
+    policy: Foreign,
+    by_remote: bool,
+    by_signal: bool,
+    seen: bool,
+}
+
+impl ModelScope {
+    pub(crate) fn is_asked(&self) -> bool {
+        self.by_remote || self.by_signal
+    }
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.is_asked().then_some(if self.by_remote { Reason::Remote } else { Reason::Signal })
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) lanes: BTreeMap<Number, ModelLane>,
+    /// Outermost first.
+    pub(crate) scopes: Vec<ModelScope>,
+    /// Tickets not entered, and whether they were interrupted.
+    pub(crate) tickets: BTreeMap<usize, bool>,
+}
+
+impl Model {
+    pub(crate) fn new() -> Model {
+        let lane = |n: Number| ModelLane { blocked: n.begins_blocked(), ..ModelLane::default() };
+        Model { lanes: NUMBERS.into_iter().map(|n| (n, lane(n))).collect(), ..Model::default() }
+    }
+
+    pub(crate) fn lane(&mut self, number: Number) -> &mut ModelLane {
+        self.lanes.get_mut(&number).unwrap()
+    }
+
+    pub(crate) fn scope(&mut self, id: usize) -> Option<&mut ModelScope> {
+        self.scopes.iter_mut().find(|s| s.id == id)
+    }
+
+    pub(crate) fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: bool) {
+        let lane = self.lane(number);
+        lane.scopes += 1;
+        if lane.scopes == 1 {
+            lane.was_blocked = lane.blocked;
+            lane.blocked = false;
+            lane.in_flight = false;
+            let pending = std::mem::take(&mut lane.queued);
+            lane.held.add(number, pending); // only a blocked number has some
+        }
+        self.scopes.push(ModelScope { id, number, policy, by_remote: asked, by_signal: false, seen: false });
+    }
+
+    pub(crate) fn leave(&mut self, id: usize) {
+        let at = self.scopes.iter().position(|s| s.id == id).expect("it lives");
+        let number = self.scopes.remove(at).number;
+        let lane = self.lane(number);
+        lane.scopes -= 1;
+        if lane.scopes == 0 {
+            lane.ours_queued = false;
+            lane.in_flight = false;
+            if lane.was_blocked {
+                lane.blocked = true;
+                let held = std::mem::take(&mut lane.held);
+                lane.queued.add(number, held);
+                lane.was_blocked = false;
+            } else {
+                lane.blocked = false;
+                self.deliver(number);
+            }
+        }
+    }
+
+    /// What the kernel has queued for an open number arrives.
+    pub(crate) fn deliver(&mut self, number: Number) {
+        let lane = self.lane(number);
+        assert!(!lane.blocked);
+        lane.ours_queued = false;
+        lane.in_flight = false;
+        let queued = std::mem::take(&mut lane.queued);
+        for _ in 0..queued.thread {
+            self.arrive(number, Queue { thread: 1, process: 0 });
+        }
+        for _ in 0..queued.process {
+            self.arrive(number, Queue { thread: 0, process: 1 });
+        }
+    }
+
+    /// One foreign signal, with the number open. The innermost scope decides, those that chain looked through; an `Interrupt` policy counts for
+    /// every scope entered so, but for those that one further in ignores for.
+    pub(crate) fn arrive(&mut self, number: Number, one: Queue) {
+        let mut on_lane: Vec<_> = self.scopes.iter_mut().filter(|s| s.number == number).collect();
+        let ignoring = on_lane.iter().rposition(|s| s.policy == Foreign::Ignore);
+        let counting = &mut on_lane[ignoring.map_or(0, |at| at + 1)..];
+        let decides = counting.iter().map(|s| s.policy).rfind(|p| *p != Foreign::Chain);
+        let refused = counting.iter().any(|s| s.policy == Foreign::InterruptOnce && s.by_signal);
+        for scope in counting {
+            let takes = match scope.policy {
+                Foreign::Interrupt | Foreign::InterruptAndChain => true,
+                Foreign::InterruptOnce => !scope.by_signal,
+                _ => false,
+            };
+            if takes {
+                (scope.by_signal, scope.seen) = (true, false);
+            }
+        }
+        let chains = match decides {
+            None => ignoring.is_none(),
+            Some(Foreign::InterruptAndChain) => true,
+            Some(Foreign::InterruptOnce) => refused,
+            Some(_) => false,
+        };
+        let lane = self.lane(number);
+        if !chains {
+            return;
+        }
+        if lane.was_blocked {
+            lane.held.add(number, one);
+        } else {
+            lane.runs += 1;
+        }
+    }
+
+    /// One foreign signal is sent. Returns how, since the kernel merges a thread's standard signal into ours if that lies there.
+    pub(crate) fn signal(&mut self, number: Number, how: How) -> How {
+        let lane = self.lane(number);
+        let merges = number.is_standard() && lane.ours_queued;
+        let how = if merges && matches!(how, How::Raise | How::PthreadKill) { How::Kill } else { how };
+        let one = match how {
+            How::Raise | How::PthreadKill => Queue { thread: 1, process: 0 },
+            How::Kill | How::Sigqueue => Queue { thread: 0, process: 1 },
+        };
+        lane.queued.add(number, one);
+        if !lane.blocked {
+            self.deliver(number);
+        }
+        how
+    }
+
+    pub(crate) fn interrupt(&mut self, id: usize) -> Delivery {
+        if let Some(asked) = self.tickets.get_mut(&id) {
+            *asked = true;
+            return Delivery::Held;
+        }
+        let Some(scope) = self.scope(id) else { return Delivery::Gone };
+        (scope.by_remote, scope.seen) = (true, false);
+        let number = scope.number;
+        let lane = self.lane(number);
+        let answer = if lane.in_flight { Delivery::Held } else { Delivery::Sent };
+        lane.in_flight = lane.blocked;
+        lane.ours_queued |= lane.blocked && answer == Delivery::Sent;
+        answer
+    }
+
+    /// Why the thread is interrupted.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.scopes.iter().find_map(ModelScope::reason)
+    }
+
+    pub(crate) fn acknowledge(&mut self) {
+        self.scopes.iter_mut().filter(|s| s.is_asked()).for_each(|s| s.seen = true);
+        self.lanes.values_mut().for_each(|lane| lane.in_flight = false);
+    }
+
+    pub(crate) fn clear(&mut self, id: usize) -> Option<Reason> {
+        let scope = self.scope(id)?;
+        let reason = scope.reason();
+        (scope.by_remote, scope.by_signal, scope.seen) = (false, false, false);
+        let number = scope.number;
+        self.lane(number).in_flight = false;
+        reason
+    }
+
+    pub(crate) fn wait(&self, id: usize) -> Status {
+        let scope = self.scopes.iter().find(|s| s.id == id);
+        match (self.tickets.get(&id), scope) {
+            (Some(true), _) => Status::StillRunning,
+            (Some(false), _) => Status::Acknowledged,
+            (None, Some(scope)) if scope.is_asked() && !scope.seen => Status::StillRunning,
+            (None, Some(_)) => Status::Acknowledged,
+            (None, None) => Status::Closed,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Programs for tests/random_programs.rs: what a thread with scopes may do, and how one is made up at random.
+
+use std::collections::BTreeMap;
+
+use eintr::Foreign;
+use proptest::prelude::*;
+
+/// The numbers that scopes are entered on, by what the thread is like before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Number {
+    /// A standard one, open, a counting handler behind.
+    Standard,
+    /// The same, blocked.
+    StandardBlocked,
+    /// A real-time one, open, a counting handler behind.
+    RealTime,
+    /// The same, blocked.
+    RealTimeBlocked,
+    /// A real-time one, open, SIG_DFL behind: one of ours that gets there ends the process. Nobody else sends it.
+    Deadly,
+}
+pub(crate) use Number::*;
+
+pub(crate) const NUMBERS: [Number; 5] = [Standard, StandardBlocked, RealTime, RealTimeBlocked, Deadly];
+
+impl Number {
+    pub(crate) fn raw(self) -> i32 {
+        match self {
+            Standard => libc::SIGUSR1,
+            StandardBlocked => libc::SIGUSR2,
+            RealTime => libc::SIGRTMIN() + 3,
+            RealTimeBlocked => libc::SIGRTMIN() + 4,
+            Deadly => libc::SIGRTMIN() + 5,
+        }
+    }
+    pub(crate) fn is_standard(self) -> bool {
+        matches!(self, Standard | StandardBlocked)
+    }
+    pub(crate) fn begins_blocked(self) -> bool {
+        matches!(self, StandardBlocked | RealTimeBlocked)
+    }
+    pub(crate) fn has_handler(self) -> bool {
+        self != Deadly
+    }
+}
+
+/// The index that a place names among `len`; `None` if there is nothing.
+pub(crate) fn choose(place: u8, len: usize) -> Option<usize> {
+    match place {
+        _ if len == 0 => None,
+        128.. => Some(len - 1),
+        _ => Some(place as usize % len),
+    }
+}
+
+/// Which policy a scope gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    Chain,
+    /// The one that the program gives to the number.
+    Own,
+    Ignore,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// The scoped thread itself.
+    Itself,
+    /// Another thread.
+    Another,
+    /// A signal handler of the scoped thread.
+    Handler,
+    /// The drop of a `DropGuard`.
+    Guard,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    Raise,
+    PthreadKill,
+    Kill,
+    Sigqueue,
+}
+
+/// A place (`u8`) names the latest there is, every other time; else any, modulo their count.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Enter {
+        number: Number,
+        policy: Pick,
+    },
+    /// Something that is refused, with a ticket or without.
+    EnterRefused {
+        ticket: bool,
+    },
+    MakeTicket,
+    EnterTicket {
+        ticket: u8,
+        number: Number,
+        policy: Pick,
+    },
+    DropTicket {
+        ticket: u8,
+    },
+    Interrupt {
+        remote: u8,
+        by: By,
+    },
+    Signal {
+        number: Number,
+        how: How,
+    },
+    Block {
+        number: Number,
+    },
+    Unblock {
+        number: Number,
+    },
+    Clear {
+        scope: u8,
+    },
+    Check,
+    Look {
+        scope: u8,
+    },
+    Retry {
+        eintrs: u8,
+    },
+    Wait {
+        remote: u8,
+    },
+    Drop {
+        scope: u8,
+        leave: bool,
+    },
+    /// A block of its own, whose scopes end with it: by return or by panic.
+    Within {
+        ops: Vec<Op>,
+        panics: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) ops: Vec<Op>,
+    /// The policy of each number, for scopes that do not chain.
+    pub(crate) policies: BTreeMap<Number, Foreign>,
+    /// Another thread has a scope on this number all the while, and has the number blocked.
+    pub(crate) companion: Option<Number>,
+    /// Scopes still live at the end are leaked, and the thread ends.
+    pub(crate) leaks: bool,
+}
+
+fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
+    let number = move || prop::sample::select(numbers.clone());
+    let by = prop_oneof![3 => Just(By::Itself), 2 => Just(By::Another), 1 => Just(By::Handler), 1 => Just(By::Guard)];
+    let how = prop_oneof![Just(How::Raise), Just(How::PthreadKill), Just(How::Kill), Just(How::Sigqueue)];
+    let pick = || prop_oneof![3 => Just(Pick::Chain), 5 => Just(Pick::Own), 1 => Just(Pick::Ignore)];
+    let enter = || (number(), pick());
+    let simple = prop_oneof![
+        6 => enter().prop_map(|(number, policy)| Op::Enter { number, policy }),
+        1 => any::<bool>().prop_map(|ticket| Op::EnterRefused { ticket }),
+        1 => Just(Op::MakeTicket),
+        2 => (any::<u8>(), enter()).prop_map(|(ticket, (number, policy))| Op::EnterTicket { ticket, number, policy }),
+        1 => any::<u8>().prop_map(|ticket| Op::DropTicket { ticket }),
+        8 => (any::<u8>(), by).prop_map(|(remote, by)| Op::Interrupt { remote, by }),
+        7 => (number(), how).prop_map(|(number, how)| Op::Signal { number, how }),
+        4 => number().prop_map(|number| Op::Block { number }),
+        2 => number().prop_map(|number| Op::Unblock { number }),
+        2 => any::<u8>().prop_map(|scope| Op::Clear { scope }),
+        3 => Just(Op::Check),
+        2 => any::<u8>().prop_map(|scope| Op::Look { scope }),
+        1 => (0..3u8).prop_map(|eintrs| Op::Retry { eintrs }),
+        1 => any::<u8>().prop_map(|remote| Op::Wait { remote }),
+        3 => (any::<u8>(), any::<bool>()).prop_map(|(scope, leave)| Op::Drop { scope, leave }),
+    ];
+    simple.prop_recursive(2, 24, 8, |op| {
+        (prop::collection::vec(op, 1..8), any::<bool>()).prop_map(|(ops, panics)| Op::Within { ops, panics })
+    })
+}
+
+fn program_on(numbers: Vec<Number>) -> impl Strategy<Value = Program> {
+    let policy = prop_oneof![
+        2 => Just(Foreign::Chain),
+        1 => Just(Foreign::Ignore),
+        1 => Just(Foreign::Interrupt),
+        1 => Just(Foreign::InterruptAndChain),
+        1 => Just(Foreign::InterruptOnce),
+    ];
+    let policies = prop::collection::vec(policy, NUMBERS.len())
+        .prop_map(|all| NUMBERS.into_iter().zip(all).collect::<BTreeMap<_, _>>());
+    let companion = prop::option::weighted(0.3, prop::sample::select(numbers.clone()));
+    (prop::collection::vec(op(numbers), 1..40), policies, companion, prop::bool::weighted(0.25))
+        .prop_map(|(ops, policies, companion, leaks)| Program { ops, policies, companion, leaks })
+}
+
+/// Mostly on one or two numbers, so that what happens there meets.
+pub(crate) fn program() -> impl Strategy<Value = Program> {
+    let numbers = prop_oneof![
+        3 => prop::sample::subsequence(NUMBERS.to_vec(), 1..=1),
+        2 => prop::sample::subsequence(NUMBERS.to_vec(), 2..=2),
+        1 => prop::sample::subsequence(NUMBERS.to_vec(), 3..=5),
+    ];
+    numbers.prop_flat_map(program_on)
+}
