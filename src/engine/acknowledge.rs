@@ -52,9 +52,10 @@ pub(crate) fn acknowledge(record: &Record) {
     finish(record, saved);
 }
 
-/// Opens the mask again, which is the barrier. What is held for somebody is offered before.
+/// Opens the mask again, which is the barrier. What is held for somebody is offered before, unless
+/// the user has blocked the number: what is queued behind that is not ours to take.
 fn finish(record: &Record, saved: Mask) {
-    record.lanes().for_each(blocked::offer_held);
+    record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(blocked::offer_held);
     mask::set(saved);
     record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(Lane::after_barrier);
 }
