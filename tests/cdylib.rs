@@ -246,7 +246,7 @@ fn foreign_signals_under_malloc_load_never_allocate_in_the_handler() {
             let (end, scope) = hold_a_scope(plugin, sig);
             let nested = heap::NESTED.load(SeqCst);
             // A real-time number queues up to 50, a standard one would merge.
-            let (rounds, at_once) = (common::rounds("EINTR_SIGNALS", 300), if sig < 32 { 1 } else { 50 });
+            let (rounds, at_once) = (common::rounds("EINTR_SIGNALS", 100), if sig < 32 { 1 } else { 50 });
             for round in 1..=rounds {
                 let worker = &workers[round as usize % workers.len()];
                 (0..at_once).for_each(|_| assert!(tgkill(worker.tid, sig)));

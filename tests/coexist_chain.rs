@@ -385,15 +385,16 @@ impl Meeting {
 #[test]
 fn a_resethand_handler_has_one_winner() {
     let _t = common::begin_with(Duration::from_secs(300));
-    let rounds = common::rounds("EINTR_RESETHAND_ROUNDS", 20_000);
+    let rounds = common::rounds("EINTR_RESETHAND_ROUNDS", 8000);
     well(witness::child(|| {
         unsafe { libc::alarm(300) };
         let sig = libc::SIGURG;
+        let mut wrong = Vec::<(u64, usize, usize)>::new();
         let meeting = Meeting { all: 2, arrived: AtomicUsize::new(0) };
         let enter = || ScopeOptions::new(sig).allow_ignored().enter().expect("enter");
         std::thread::scope(|threads| {
             threads.spawn(|| {
-                common::set_mask(!0 & !common::bit(sig));
+                common::set_mask(!common::bit(sig));
                 for round in 0..rounds {
                     meeting.meet();
                     let scope = enter();
@@ -420,14 +421,13 @@ fn a_resethand_handler_has_one_winner() {
                 meeting.meet();
                 drop(scope);
                 meeting.meet();
-                assert_eq!(witness::runs().len(), 1, "round {round}");
-                assert_eq!(
-                    common::action(sig).handler,
-                    libc::SIG_DFL,
-                    "what is put back is the default, once it has run"
-                );
+                let put_back = common::action(sig).handler; // the default, once it has run
+                if (witness::runs().len(), put_back) != (1, libc::SIG_DFL) {
+                    wrong.push((round, witness::runs().len(), put_back));
+                }
             }
         });
+        assert!(wrong.is_empty(), "round, runs, action put back: {wrong:x?}");
     }));
 }
 

@@ -21,7 +21,7 @@ use common::State;
 use eintr::{Delivery, Foreign, Remote, Scope, ScopeOptions, Status, Ticket};
 use model::Model;
 use nix::errno::Errno;
-use programs::{By, How, NUMBERS, Number, Op, Pick, Program, choose, program};
+use programs::{By, How, NUMBERS, Number, Op, Program, choose, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -59,7 +59,6 @@ impl Drop for Block {
 struct Planned;
 
 struct World<'a> {
-    program: &'a Program,
     model: Model,
     blocks: Vec<Scopes>,
     tickets: Vec<(usize, Ticket)>,
@@ -108,14 +107,9 @@ impl World<'_> {
     }
 
     /// A number that was blocked belongs to somebody's sigwait: what `Ignore` and the two that also chain do to that is left out here.
-    fn policy(&self, number: Number, pick: Pick) -> Foreign {
+    fn policy(&self, number: Number, policy: Foreign) -> Foreign {
         let lane = &self.model.lanes[&number];
         let was_blocked = if lane.scopes > 0 { lane.was_blocked } else { lane.blocked };
-        let policy = match pick {
-            Pick::Chain => Foreign::Chain,
-            Pick::Own => self.program.policies[&number],
-            Pick::Ignore => Foreign::Ignore,
-        };
         if was_blocked && policy != Foreign::Interrupt { Foreign::Chain } else { policy }
     }
 
@@ -156,8 +150,8 @@ impl World<'_> {
 
     fn step(&mut self, op: &Op) {
         match op {
-            Op::Enter { number, policy: pick } => {
-                let policy = self.policy(*number, *pick);
+            Op::Enter { number, policy } => {
+                let policy = self.policy(*number, *policy);
                 let scope = Scope::enter(options(*number, policy)).expect("entered");
                 let id = self.id();
                 self.entered(id, scope, *number, policy, false);
@@ -180,9 +174,9 @@ impl World<'_> {
                 self.remotes.push((id, remote));
                 self.model.tickets.insert(id, false);
             }
-            Op::EnterTicket { ticket, number, policy: pick } if !self.tickets.is_empty() => {
+            Op::EnterTicket { ticket, number, policy } if !self.tickets.is_empty() => {
                 let (id, ticket) = self.tickets.remove(*ticket as usize % self.tickets.len());
-                let policy = self.policy(*number, *pick);
+                let policy = self.policy(*number, *policy);
                 let scope = ticket.enter(options(*number, policy)).expect("entered");
                 let asked = self.model.tickets.remove(&id).unwrap();
                 self.entered(id, scope, *number, policy, asked);
@@ -367,7 +361,6 @@ fn on_this_thread(program: &Program, interrupter: &Interrupter) -> Model {
     let before = State::now();
     let block = Block(Rc::default());
     let mut world = World {
-        program,
         model: Model::new(),
         blocks: vec![block.0.clone()],
         tickets: Vec::new(),
@@ -462,7 +455,7 @@ fn programs_do_what_the_model_says() {
         common::install(libc::SIGWINCH, interrupt_from_handler as *const () as usize, libc::SA_RESTART, &[]);
         let interrupter = Interrupter::new();
         let config = Config {
-            cases: common::rounds("EINTR_PROGRAMS", 800) as u32,
+            cases: common::rounds("EINTR_PROGRAMS", 2000) as u32,
             failure_persistence: None,
             max_shrink_iters: 5_000,
             ..Config::default()

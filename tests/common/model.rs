@@ -131,30 +131,24 @@ impl Model {
         }
     }
 
-    /// One foreign signal, with the number open. The innermost scope decides, those that chain looked through; an `Interrupt` policy counts for
-    /// every scope entered so, but for those that one further in ignores for.
+    /// One foreign signal, with the number open. The innermost scope that does not chain decides what happens; besides, those around it that want
+    /// to be interrupted are, out to the first that ignores.
     pub(crate) fn arrive(&mut self, number: Number, one: Queue) {
-        let mut on_lane: Vec<_> = self.scopes.iter_mut().filter(|s| s.number == number).collect();
-        let ignoring = on_lane.iter().rposition(|s| s.policy == Foreign::Ignore);
-        let counting = &mut on_lane[ignoring.map_or(0, |at| at + 1)..];
-        let decides = counting.iter().map(|s| s.policy).rfind(|p| *p != Foreign::Chain);
-        let refused = counting.iter().any(|s| s.policy == Foreign::InterruptOnce && s.by_signal);
-        for scope in counting {
-            let takes = match scope.policy {
-                Foreign::Interrupt | Foreign::InterruptAndChain => true,
-                Foreign::InterruptOnce => !scope.by_signal,
-                _ => false,
-            };
-            if takes {
-                (scope.by_signal, scope.seen) = (true, false);
+        let (mut decided, mut chains) = (false, true);
+        for scope in self.scopes.iter_mut().rev().filter(|s| s.number == number && s.policy != Foreign::Chain) {
+            let decides = !std::mem::replace(&mut decided, true);
+            match scope.policy {
+                Foreign::Ignore => {
+                    chains &= !decides;
+                    break;
+                }
+                Foreign::InterruptOnce if decides && scope.by_signal => {}
+                policy => {
+                    (scope.by_signal, scope.seen) = (true, false);
+                    chains &= !decides || policy == Foreign::InterruptAndChain;
+                }
             }
         }
-        let chains = match decides {
-            None => ignoring.is_none(),
-            Some(Foreign::InterruptAndChain) => true,
-            Some(Foreign::InterruptOnce) => refused,
-            Some(_) => false,
-        };
         let lane = self.lane(number);
         if !chains {
             return;

@@ -1,7 +1,5 @@
 //! Programs for tests/random_programs.rs: what a thread with scopes may do, and how one is made up at random.
 
-use std::collections::BTreeMap;
-
 use eintr::Foreign;
 use proptest::prelude::*;
 
@@ -53,15 +51,6 @@ pub(crate) fn choose(place: u8, len: usize) -> Option<usize> {
     }
 }
 
-/// Which policy a scope gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pick {
-    Chain,
-    /// The one that the program gives to the number.
-    Own,
-    Ignore,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum By {
     /// The scoped thread itself.
@@ -87,7 +76,7 @@ pub(crate) enum How {
 pub(crate) enum Op {
     Enter {
         number: Number,
-        policy: Pick,
+        policy: Foreign,
     },
     /// Something that is refused, with a ticket or without.
     EnterRefused {
@@ -97,7 +86,7 @@ pub(crate) enum Op {
     EnterTicket {
         ticket: u8,
         number: Number,
-        policy: Pick,
+        policy: Foreign,
     },
     DropTicket {
         ticket: u8,
@@ -143,8 +132,6 @@ pub(crate) enum Op {
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) ops: Vec<Op>,
-    /// The policy of each number, for scopes that do not chain.
-    pub(crate) policies: BTreeMap<Number, Foreign>,
     /// Another thread has a scope on this number all the while, and has the number blocked.
     pub(crate) companion: Option<Number>,
     /// Scopes still live at the end are leaked, and the thread ends.
@@ -155,8 +142,16 @@ fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
     let number = move || prop::sample::select(numbers.clone());
     let by = prop_oneof![3 => Just(By::Itself), 2 => Just(By::Another), 1 => Just(By::Handler), 1 => Just(By::Guard)];
     let how = prop_oneof![Just(How::Raise), Just(How::PthreadKill), Just(How::Kill), Just(How::Sigqueue)];
-    let pick = || prop_oneof![3 => Just(Pick::Chain), 5 => Just(Pick::Own), 1 => Just(Pick::Ignore)];
-    let enter = || (number(), pick());
+    let policy = || {
+        prop_oneof![
+            5 => Just(Foreign::Chain),
+            1 => Just(Foreign::Ignore),
+            2 => Just(Foreign::Interrupt),
+            2 => Just(Foreign::InterruptAndChain),
+            2 => Just(Foreign::InterruptOnce),
+        ]
+    };
+    let enter = || (number(), policy());
     let simple = prop_oneof![
         6 => enter().prop_map(|(number, policy)| Op::Enter { number, policy }),
         1 => any::<bool>().prop_map(|ticket| Op::EnterRefused { ticket }),
@@ -180,18 +175,9 @@ fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
 }
 
 fn program_on(numbers: Vec<Number>) -> impl Strategy<Value = Program> {
-    let policy = prop_oneof![
-        2 => Just(Foreign::Chain),
-        1 => Just(Foreign::Ignore),
-        1 => Just(Foreign::Interrupt),
-        1 => Just(Foreign::InterruptAndChain),
-        1 => Just(Foreign::InterruptOnce),
-    ];
-    let policies = prop::collection::vec(policy, NUMBERS.len())
-        .prop_map(|all| NUMBERS.into_iter().zip(all).collect::<BTreeMap<_, _>>());
     let companion = prop::option::weighted(0.3, prop::sample::select(numbers.clone()));
-    (prop::collection::vec(op(numbers), 1..40), policies, companion, prop::bool::weighted(0.25))
-        .prop_map(|(ops, policies, companion, leaks)| Program { ops, policies, companion, leaks })
+    (prop::collection::vec(op(numbers), 1..40), companion, prop::bool::weighted(0.25))
+        .prop_map(|(ops, companion, leaks)| Program { ops, companion, leaks })
 }
 
 /// Mostly on one or two numbers, so that what happens there meets.
