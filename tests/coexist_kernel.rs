@@ -365,6 +365,34 @@ fn with_a_full_queue_the_drain_loses_nothing_foreign() {
     }
 }
 
+// With a full queue kill(2) of a real-time number still goes through, without a siginfo. Ours of such a number never come so: where one of ours is
+// queued beside it, the drain must not take it for a second one.
+#[test]
+fn a_real_time_signal_without_its_siginfo_is_foreign_to_the_drain() {
+    let _t = common::begin();
+    let sig = libc::SIGRTMIN() + 3;
+    for blocked_before in [false, true] {
+        well(witness::child(|| {
+            small_queue();
+            common::install(sig, witness::detailed_handler(), libc::SA_SIGINFO, &[]);
+            if blocked_before {
+                common::block(sig);
+            }
+            let scope = Scope::enter(sig).expect("enter");
+            common::block(sig);
+            assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+            fill_queue();
+            Way::Kill.send(sig, 0);
+            drop(scope);
+            assert_eq!(witness::count(), usize::from(!blocked_before));
+            common::unblock(sig);
+            let seen: Vec<_> = witness::runs().iter().map(|run| (run.info.code, run.info.pid)).collect();
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            assert_eq!(seen[0].0, libc::SI_USER);
+        }));
+    }
+}
+
 /// From now on the process's calls of these numbers fail with `errno`, and all others go through. `false`, said aloud: no such filter here.
 fn refuse(calls: &[libc::c_long], errno: Errno) -> bool {
     // linux/bpf_common.h: the program sees struct seccomp_data, whose first word is the number of the call.

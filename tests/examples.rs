@@ -37,8 +37,8 @@ fn build_examples(mut cargo: Command, profile: &Path) {
     let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile's name");
     let mut target = profile.parent().expect("TARGET/PROFILE");
     cargo.args(["build", "--quiet", "--examples", "--profile", if name == "debug" { "dev" } else { name }]);
-    if !target.join("CACHEDIR.TAG").exists() {
-        cargo.arg("--target").arg(target.file_name().expect("TARGET/TRIPLE"));
+    if let Some(triple) = target.file_name().and_then(|name| name.to_str()).filter(|name| name.contains("-linux-")) {
+        cargo.args(["--target", triple]);
         target = target.parent().expect("TARGET/TRIPLE");
     }
     cargo.arg("--target-dir").arg(target);
