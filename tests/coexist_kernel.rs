@@ -86,15 +86,17 @@ fn a_stopped_child_is_told_exactly_if_it_was_before() {
                     }
                 });
                 unsafe { libc::kill(child, libc::SIGSTOP) };
-                // The signal, if any, is sent before waitpid can see the child stopped (kernel/signal.c, do_signal_stop, under one lock).
                 let mut status = 0;
                 while unsafe { libc::waitpid(child, &mut status, libc::WUNTRACED) } != child {}
                 assert!(libc::WIFSTOPPED(status));
-                common::getpid();
-                assert_eq!(witness::count(), told, "{flags:#x}, scoped: {scoped}");
+                // The child is seen stopped before its parent is told (kernel/signal.c, do_signal_stop), so what should come is waited for.
+                common::wait_until(|| witness::count() >= told);
                 assert!(witness::runs().iter().all(|run| run.info.code == libc::CLD_STOPPED && run.info.pid == child));
                 unsafe { libc::kill(child, libc::SIGKILL) };
                 while unsafe { libc::waitpid(child, &mut status, 0) } != child {}
+                // And what should not come would have come by the child's end, of which the parent is told in both cases.
+                let stops = witness::runs().iter().filter(|run| run.info.code == libc::CLD_STOPPED).count();
+                assert_eq!(stops, told, "{flags:#x}, scoped: {scoped}");
                 drop(scope);
             }
         }));
@@ -279,6 +281,9 @@ fn interrupted_from_another_thread(sig: i32) -> (u64, u64) {
     for n in 0..common::rounds("EINTR_FLYING_ROUNDS", 3000) {
         let scope = Scope::enter(sig).expect("enter");
         remotes.send(scope.remote()).expect("it lives");
+        if n % 100 == 0 {
+            common::wait_until(|| scope.interrupted().is_some()); // else all may be over before the other has had a processor
+        }
         for _ in 0..5 {
             let _ = eintr::check();
             scope.clear();

@@ -527,6 +527,19 @@ fn who_waits_is_woken_by_every_way_of_acknowledging_and_by_the_end() {
 }
 
 #[test]
+fn who_waits_for_the_end_is_woken_also_if_nothing_was_ever_asked() {
+    let _t = common::begin();
+    for around in [false, true] {
+        let outer = around.then(|| Scope::enter(libc::SIGUSR1).unwrap());
+        let scope = Scope::enter(libc::SIGUSR1).unwrap();
+        let ends = waiter(&scope.remote(), |r| r.wait_closed(Duration::MAX));
+        drop(scope);
+        assert!(ends.join().unwrap());
+        drop(outer);
+    }
+}
+
+#[test]
 fn wait_says_what_it_saw_when_the_time_is_up() {
     let _t = common::begin();
     let scope = Scope::enter(libc::SIGUSR1).unwrap();
@@ -618,12 +631,11 @@ fn a_tickets_remote_works_before_there_is_a_scope() {
         let (from, _keep) = common::pipe();
         let entered = std::thread::spawn(move || {
             let scope = ticket.enter(real_time()).unwrap();
-            let first = scope.interrupted();
-            let never = eintr::retry(|| nix::unistd::read(&from, &mut [0; 8]));
-            (first, never, scope.clear(), eintr::check())
+            let never = eintr::retry(|| nix::unistd::read(&from, &mut [0; 8])); // the very first look
+            (never, scope.interrupted(), scope.clear(), eintr::check())
         });
-        let (first, never, cleared, after) = entered.join().unwrap();
-        assert!(first.is_some() && never.unwrap_err().interrupted().is_some() && cleared.is_some());
+        let (never, interrupted, cleared, after) = entered.join().unwrap();
+        assert!(never.unwrap_err().interrupted().is_some() && interrupted.is_some() && cleared.is_some());
         assert!(after.is_ok());
         is_gone(&remote);
     }
@@ -693,7 +705,7 @@ fn a_request_that_races_with_entering_is_never_lost() {
             Delivery::Sent => sent += 1,
             other => panic!("round {round}: {other:?}"),
         }
-        assert!(scope.interrupted().is_some() && eintr::check().is_err(), "round {round}");
+        assert!(eintr::check().is_err() && scope.interrupted().is_some(), "round {round}");
     }
     println!("{kept} kept, {sent} sent");
 }

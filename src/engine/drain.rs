@@ -4,8 +4,9 @@
 //! 1. The number is never unblocked: what is queued there for others stays out of their critical section.
 //! 2. Ours are queued for the thread, and a thread's own queue is taken before the process's, in the order of arrival for one number. So when
 //!    the fence comes, everything of ours that was queued before it has come, and nothing of the process's queue was touched.
-//! 3. A standard number has one place in a thread's queue. With a fence sent, something lies there, so the next one taken is from there;
-//!    after it the place is empty, and nobody is left who could put one of ours in again. One take is enough.
+//! 3. A standard signal that is sent merges with one of its number that lies in the thread's queue (only a timer's expiry is put beside it, and
+//!    ours come from no timer). So with a fence sent, the next one taken is from the thread's own queue, and one of ours that lay there comes
+//!    first or has merged into it; nobody is left who could put another in. One take is enough.
 //! 4. A foreign signal that was taken goes back to the thread: a real-time one behind the fence, so that their order is kept.
 
 use crate::atomic::{AtomicU64, SeqCst};
