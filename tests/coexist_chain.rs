@@ -370,7 +370,7 @@ impl Meeting {
         let enough = (mine / self.all + 1) * self.all;
         let mut looks = 0u32;
         while self.arrived.load(SeqCst) < enough {
-            looks += 1;
+            looks = looks.wrapping_add(1);
             if looks.is_multiple_of(1 << 14) {
                 std::thread::yield_now();
             }
@@ -666,6 +666,7 @@ fn a_handler_may_change_the_context() {
 fn queued_values_arrive_in_order_while_interrupts_fly() {
     let _t = common::begin();
     const VALUES: usize = 3000;
+    static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
     let sig = libc::SIGRTMIN() + 3;
     let shared = witness::shared();
     let receiver = witness::spawn_child(|| {
@@ -673,16 +674,15 @@ fn queued_values_arrive_in_order_while_interrupts_fly() {
         let before = State::now();
         let (remotes, scopes) = mpsc::channel::<Remote>();
         let interrupter = common::unsignalled(move || {
-            let mut sent = 0u64;
             while let Ok(remote) = scopes.recv() {
                 while remote.interrupt() != Delivery::Gone {
-                    sent += 1;
+                    INTERRUPTS.fetch_add(1, SeqCst);
                 }
             }
-            sent
         });
         shared.count[0].store(1, SeqCst);
-        while witness::count() < VALUES {
+        // On a busy machine the interrupter may not have run at all by then.
+        while witness::count() < VALUES || INTERRUPTS.load(SeqCst) == 0 {
             let scope = Scope::enter(sig).expect("enter");
             remotes.send(scope.remote()).expect("it lives");
             for _ in 0..50 {
@@ -692,7 +692,7 @@ fn queued_values_arrive_in_order_while_interrupts_fly() {
             }
         }
         drop(remotes);
-        assert!(interrupter.join().expect("it ends") > 0, "nothing was interrupted, this proves nothing");
+        interrupter.join().expect("it ends");
         let values: Vec<u64> = witness::runs().iter().map(|run| run.info.value).collect();
         assert_eq!(values, (0..VALUES as u64).collect::<Vec<_>>());
         assert_eq!(State::now(), before);

@@ -78,6 +78,8 @@ fn map() -> Option<&'static AtomicU32> {
     }
     // SAFETY: the page is zeroed, aligned, and stays mapped: a zero is a valid AtomicU32. A loser of the race leaves its page mapped, once.
     let word = unsafe { AtomicU32::from_ptr(page.cast()) };
+    // Before it is published: to a thread that found it empty this process would be a forked child.
+    word.store(raw::getpid(), SeqCst);
     let _ = PAGE.set(word);
     PAGE.get()
 }
