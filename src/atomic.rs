@@ -4,4 +4,4 @@
 //! SeqCst everywhere: the words of a gate and `pending` guard each other by store buffering (one writes A and reads B, the other writes B and
 //! reads A), where anything weaker loses an interrupt.
 
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
+pub(crate) use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};

@@ -18,6 +18,7 @@ pub mod process;
 mod remote;
 mod retry;
 mod scope;
+pub mod sys;
 
 // What it stands on: the engine, on the kernel layer.
 mod engine;

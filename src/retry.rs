@@ -13,7 +13,7 @@ use nix::errno::Errno;
 pub fn check() -> Result<(), Interrupted> {
     fork::check();
     let Some(record) = Record::current() else { return Ok(()) };
-    if record.pending.load(SeqCst) == 0 {
+    if record.window.pending.load(SeqCst) == 0 {
         return Ok(());
     }
     match acknowledge::owner(record) {

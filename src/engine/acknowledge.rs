@@ -27,7 +27,7 @@ pub(crate) fn reason(link: Link) -> Option<Interrupted> {
 pub(crate) fn look(link: Link) -> Option<Interrupted> {
     let seen = reason(link);
     if let Some(record) = link.node().record().filter(|_| seen.is_some() && link.node().gate.acts()) {
-        record.pending.store(1, SeqCst);
+        record.window.pending.store(1, SeqCst);
     }
     seen
 }
@@ -46,7 +46,7 @@ pub(crate) fn acknowledge(record: &Record) {
     record.lower();
     for place in record.scopes() {
         if place.value.gate.open() {
-            record.pending.store(1, SeqCst);
+            record.window.pending.store(1, SeqCst);
         }
     }
     finish(record, saved);
@@ -76,7 +76,7 @@ pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     }
     record.lower();
     if gate.open() {
-        record.pending.store(1, SeqCst);
+        record.window.pending.store(1, SeqCst);
     }
     finish(record, saved);
     taken

@@ -37,7 +37,7 @@ pub(crate) fn enter(link: Link, sig: i32, policy: Foreign, allow_ignored: bool) 
     record.push(link);
     foreign::entered(record, link);
     if link.node().gate.open() {
-        record.pending.store(1, SeqCst);
+        record.window.pending.store(1, SeqCst);
     }
     Ok(())
 }

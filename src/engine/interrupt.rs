@@ -38,7 +38,7 @@ fn is_on_its_way(link: Link, request: Request) -> bool {
     let node = link.node();
     node.gate.repeats(link.generation(), request)
         && node.record().is_some_and(|record| {
-            record.pending.load(SeqCst) != 0 && record.lane(node.sig()).is_some_and(Lane::is_in_flight)
+            record.window.pending.load(SeqCst) != 0 && record.lane(node.sig()).is_some_and(Lane::is_in_flight)
         })
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn masked(link: Link, request: Request) -> Option<Delivery> {
 fn inside(link: Link) -> Delivery {
     let node = link.node();
     let Some(record) = node.record() else { return Delivery::Gone };
-    record.pending.store(1, SeqCst);
+    record.window.pending.store(1, SeqCst);
     let Some(lane) = record.lane(node.sig()) else { return Delivery::Gone };
     if !action::current(lane.sig).is_ok_and(|action| action.handler == handler()) {
         return Delivery::Displaced;

@@ -20,6 +20,7 @@ pub(crate) mod interrupt;
 pub(crate) mod lane;
 pub(crate) mod leave;
 pub(crate) mod node;
+pub(crate) mod op;
 mod pool;
 mod provenance;
 pub(crate) mod record;

@@ -15,6 +15,7 @@ use crate::atomic::{AtomicU32, SeqCst};
 use crate::engine::lane::Lane;
 use crate::engine::node::{Link, Node};
 use crate::engine::pool::{Place, Pool};
+use crate::kernel::stub::window::Window;
 use crate::kernel::{hooks, raw};
 use once_cell::race::{OnceBox, OnceRef};
 use std::cell::Cell;
@@ -38,7 +39,8 @@ pub(crate) struct Record {
     tid: AtomicU32,
     /// The process that the record was claimed in.
     pid: AtomicU32,
-    pub(crate) pending: AtomicU32,
+    /// `pending` and `mark`: what the stub tests and writes.
+    pub(crate) window: Window,
     /// Index plus one of the outermost scope.
     scopes: AtomicU32,
     lanes: [OnceRef<'static, Lane>; LAST_SIGNAL],
@@ -50,7 +52,7 @@ impl Record {
             index: AtomicU32::new(0),
             tid: AtomicU32::new(0),
             pid: AtomicU32::new(0),
-            pending: AtomicU32::new(0),
+            window: Window::new(),
             scopes: AtomicU32::new(0),
             lanes: [const { OnceRef::new() }; LAST_SIGNAL],
         }
@@ -173,9 +175,9 @@ impl Record {
 
     /// Sets `pending` to what the gates say: swap, then walk (invariant 3). For the thread itself, with all signals blocked.
     pub(crate) fn lower(&self) {
-        self.pending.swap(0, SeqCst);
+        self.window.pending.swap(0, SeqCst);
         if self.scopes().any(|place| place.value.gate.acts()) {
-            self.pending.store(1, SeqCst);
+            self.window.pending.store(1, SeqCst);
         }
     }
 
@@ -187,7 +189,7 @@ impl Record {
         }
         for record in Record::all().filter(|record| record.tid() != 0 && Some(record.index()) != kept) {
             record.scopes.store(0, SeqCst);
-            record.pending.store(0, SeqCst);
+            record.window.pending.store(0, SeqCst);
             record.lanes().for_each(Lane::forget);
             record.tid.store(0, SeqCst);
             if let Some(place) = RECORDS.get(record.index()) {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // the one layer that may: every file states under `# Safety` what it upholds
 
 pub(crate) mod action;
+pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod frame;
 pub(crate) mod futex;
@@ -15,3 +16,4 @@ pub(crate) mod mask;
 pub(crate) mod pid;
 pub(crate) mod raw;
 pub(crate) mod send;
+pub(crate) mod stub;

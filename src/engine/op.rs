@@ -1,0 +1,40 @@
+//! Running a call of the crate's own through the stub (protocol 4): ended by an interrupt, called again after any other EINTR.
+//!
+//! # Invariants
+//! 1. EINTR never comes out. With an interrupt pending it becomes that, acknowledged; otherwise it was somebody else's, and the call is made again.
+//! 2. A call that did something has answered with it, never with EINTR: so nothing is lost.
+
+use crate::engine::record::Record;
+use crate::engine::{acknowledge, fork};
+use crate::error::Error;
+use crate::kernel::stub::window::Door;
+use nix::errno::Errno;
+
+/// Runs `call` until it answers something else than EINTR, or an interrupt is pending. `call` is given the door each time; what depends on the
+/// time that is left it computes anew.
+///
+/// # Errors
+/// The interrupt, acknowledged; or what the kernel answered.
+#[inline]
+pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Result<T, Error> {
+    fork::check();
+    let record = Record::current();
+    loop {
+        match call(Door::of(record.map(|record| &record.window))) {
+            Err(Errno::EINTR) => interrupted(record)?,
+            answer => return answer.map_err(Error::Os),
+        }
+    }
+}
+
+/// After an EINTR.
+#[cold]
+fn interrupted(record: Option<&Record>) -> Result<(), Error> {
+    match record.and_then(acknowledge::owner) {
+        Some(interrupted) => {
+            record.into_iter().for_each(acknowledge::acknowledge);
+            Err(interrupted.into())
+        }
+        None => Ok(()),
+    }
+}
