@@ -34,7 +34,7 @@ pub(crate) fn end_of_coarse(time: libc::timespec) -> Duration {
 }
 
 /// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC.
-pub(crate) fn monotonic() -> Duration {
+pub(crate) fn now() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is written; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };

@@ -45,7 +45,7 @@ impl<'a> Attempt<'a> {
         let in_background = family == libc::AF_INET || family == libc::AF_INET6;
         if in_background {
             self.time.spend_ready(door, Errno::EINPROGRESS, || Ok(()))?;
-        } else if family == libc::AF_UNIX && self.time.limit().is_some_and(|until| until <= clock::monotonic()) {
+        } else if family == libc::AF_UNIX && self.time.limit().is_some_and(|until| until <= clock::now()) {
             return Err(Errno::EAGAIN); // poll(2) knows nothing of the other side's backlog
         }
         match net::connect(door, self.fd, self.addr) {

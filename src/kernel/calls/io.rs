@@ -62,12 +62,7 @@ pub(crate) fn writev(door: Door<'_>, fd: BorrowedFd<'_>, iov: &[IoSlice<'_>], mo
 
 /// `ssize_t pread(int fd, void *buf, size_t count, off_t offset)`, pread(2).
 #[inline]
-pub(crate) fn pread(
-    door: Door<'_>,
-    fd: BorrowedFd<'_>,
-    buf: &mut [u8],
-    offset: libc::off_t,
-) -> Result<usize, Errno> {
+pub(crate) fn pread(door: Door<'_>, fd: BorrowedFd<'_>, buf: &mut [u8], offset: libc::off_t) -> Result<usize, Errno> {
     let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), offset as usize, 0, 0];
     // SAFETY: `buf` is writable for its length, and the descriptor is open as long as it is borrowed.
     unsafe { call(door, libc::SYS_pread64, args) }

@@ -22,12 +22,7 @@ pub(crate) fn recvmsg(
 }
 
 /// `ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)`, sendmsg(2).
-pub(crate) fn sendmsg(
-    door: Door<'_>,
-    fd: BorrowedFd<'_>,
-    msg: &libc::msghdr,
-    flags: MsgFlags,
-) -> Result<usize, Errno> {
+pub(crate) fn sendmsg(door: Door<'_>, fd: BorrowedFd<'_>, msg: &libc::msghdr, flags: MsgFlags) -> Result<usize, Errno> {
     let args = [fd.as_raw_fd() as usize, &raw const *msg as usize, flags.bits() as usize, 0, 0, 0];
     // SAFETY: the kernel reads `msg`, and the caller of `sys::sendmsg` vouches for what it names.
     unsafe { call(door, libc::SYS_sendmsg, args) }

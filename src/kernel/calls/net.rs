@@ -32,8 +32,7 @@ pub(crate) fn recvfrom<A: SockaddrLike>(
     let room = A::size().min(size_of::<libc::sockaddr_storage>() as libc::socklen_t);
     let mut len = room;
     let (address, length) = (storage.as_mut_ptr() as usize, &raw mut len as usize);
-    let args =
-        [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), flags.bits() as usize, address, length];
+    let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), flags.bits() as usize, address, length];
     // SAFETY: `buf` is writable for its length, `storage` for `len`, and the descriptor is borrowed.
     let n = unsafe { call(door, libc::SYS_recvfrom, args) }?;
     // The kernel answers the whole length where it has cut the address off, which may be one more than a sockaddr_un (unix(7), BUGS).

@@ -158,7 +158,7 @@ impl<'a> TimeLeft<'a> {
     /// Waits until the socket is ready: `true`; or the time is up.
     #[cold]
     pub(super) fn wait(&mut self, door: Door<'_>) -> Result<bool, Errno> {
-        let left = self.limit().map(|until| until.saturating_sub(clock::monotonic()));
+        let left = self.limit().map(|until| until.saturating_sub(clock::now()));
         let mut time = left.map(|left| libc::timespec {
             tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: left.subsec_nanos().into(),
@@ -174,7 +174,8 @@ impl<'a> TimeLeft<'a> {
 /// Whether calls on the descriptor do not wait.
 pub(super) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: F_GETFL names no memory, and the descriptor is borrowed.
-    let flags = unsafe { call(Door::of(None), libc::SYS_fcntl, [fd.as_raw_fd() as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) };
+    let flags =
+        unsafe { call(Door::of(None), libc::SYS_fcntl, [fd.as_raw_fd() as usize, libc::F_GETFL as usize, 0, 0, 0, 0]) };
     flags.is_ok_and(|flags| flags & libc::O_NONBLOCK as usize != 0)
 }
 
@@ -194,6 +195,8 @@ pub(super) fn option<T: Plain>(fd: BorrowedFd<'_>, name: libc::c_int, mut value:
     let mut len = size_of::<T>() as libc::socklen_t;
     let (level, value_at, len_at) = (libc::SOL_SOCKET as usize, &raw mut value as usize, &raw mut len as usize);
     // SAFETY: `value` is writable for `len`, and stays a `T` whatever is written (`Plain`); the descriptor is borrowed.
-    unsafe { call(Door::of(None), libc::SYS_getsockopt, [fd.as_raw_fd() as usize, level, name as usize, value_at, len_at, 0]) }?;
+    unsafe {
+        call(Door::of(None), libc::SYS_getsockopt, [fd.as_raw_fd() as usize, level, name as usize, value_at, len_at, 0])
+    }?;
     Ok(value)
 }
