@@ -284,6 +284,8 @@ const VOCABULARY: &[&str] = &[
     "LeaveError",
     "Reason",
     "Refusal",
+    "Resend",
+    "resend",
     "Signal",
     "Status",
 ];
