@@ -9,9 +9,8 @@
 //! 1. Time is never cut short: the coarse clock lies behind, so its step is added.
 //! 2. Nobody spins. Where poll says that the socket is ready and the call says that it is not (a datagram with a bad checksum; a peer's full
 //!    queue, which poll does not know of before connect(2)), the call is made as the application made it.
-//! 3. What recvmmsg(2) left on the socket is skipped, once: of a signal that came after its first message it makes the socket's error
-//!    (`net/socket.c`,
-//!    do_recvmmsg), which any later call answers, as EINTR or as 512, a number from inside the kernel. *Seen:* on Linux 6.18, each time.
+//! 3. What recvmmsg(2) left on the socket is skipped, once. A signal that comes after its first message becomes the socket's error
+//!    (`net/socket.c`, do_recvmmsg), which the next call answers: EINTR, or 512, a number from inside the kernel. *Seen:* Linux 6.18, each time.
 //! 4. errno is not written by anything here: an application may look at it after a call that worked.
 //!
 //! # Safety
