@@ -33,12 +33,6 @@ fn behind(sig: i32, which: usize) -> Option<Installed> {
     Some(Installed::new(sig, nest::counts, *flags))
 }
 
-/// A scope on `sig`, with no signal of another round on its way.
-fn subject(sig: i32) -> Subject {
-    SCOPE.store(sig, SeqCst);
-    Subject::new(sig)
-}
-
 // The row 6 of protocol 3. Without it the kernel restarts the call behind the foreign handler, and nobody is left to end it.
 #[test]
 fn an_interrupt_that_lands_in_a_foreign_handler_ends_the_call_below() {
@@ -51,7 +45,7 @@ fn an_interrupt_that_lands_in_a_foreign_handler_ends_the_call_below() {
                 let _behind = behind(sig, case);
                 let _foreign = Installed::new(foreign, nest::waits, flags);
                 let mut tally = Tally::new(format!("{sig} on {foreign}, flags {flags:#x}, behind {}", case % 4));
-                let subject = subject(sig);
+                let subject = Subject::new(sig);
                 for _ in 0..rounds() {
                     nest::reset();
                     subject.begin(nest::sys_read);
@@ -95,7 +89,7 @@ fn with_both_signals_pending_the_call_ends_in_either_order() {
                 let _foreign = Installed::new(foreign, nest::counts, flags);
                 FOREIGN.store(foreign as u32, SeqCst);
                 let mut tally = Tally::new(format!("{sig} with {foreign}, flags {flags:#x}, behind {}", case % 4));
-                let subject = subject(sig);
+                let subject = Subject::new(sig);
                 for _ in 0..rounds() {
                     nest::reset();
                     BOTH.store(0, SeqCst);
@@ -130,7 +124,7 @@ fn under_handlers_on_handlers_the_call_ends() {
         for (n, foreign) in foreign.into_iter().enumerate() {
             installed.push(Installed::new(foreign, nest::waits, flags(n)));
         }
-        let subject = subject(sig);
+        let subject = Subject::new(sig);
         for depth in [2, 3, 5] {
             let mut tally = Tally::new(format!("{sig} on {depth} handlers"));
             for round in 0..rounds() {
@@ -170,10 +164,14 @@ fn among_foreign_signals_at_random_instants_none_is_lost() {
             let _behind = behind(sig, 1);
             let _foreign = foreign.map(|foreign| Installed::new(foreign, brief, flags));
             let mut tally = Tally::new(format!("{sig} among others, flags {flags:#x}"));
-            let subject = subject(sig);
+            let subject = Subject::new(sig);
             for round in 0..2 * rounds() {
                 nest::reset();
-                if round % 2 == 0 { subject.begin(nest::sys_read) } else { subject.start(nest::sys_read) }
+                if round % 2 == 0 {
+                    subject.begin(nest::sys_read)
+                } else {
+                    subject.start(nest::sys_read)
+                }
                 let (before, count) = (random.below(4), random.below(6));
                 for n in 0..=count {
                     if n == before.min(count) {
