@@ -7,6 +7,7 @@
 use crate::engine::record::Record;
 use crate::engine::{acknowledge, fork};
 use crate::error::Error;
+use crate::kernel::mask::Mask;
 use crate::kernel::stub::window::Door;
 use nix::errno::Errno;
 
@@ -37,4 +38,11 @@ fn interrupted(record: Option<&Record>) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// The numbers of the calling thread's live scopes: what a call must not block or take while it waits, or an interrupt would not reach it
+/// (protocol 12).
+pub(crate) fn numbers() -> Mask {
+    let lanes = Record::current().into_iter().flat_map(Record::lanes);
+    lanes.filter(|lane| lane.has_scopes()).fold(Mask(0), |mask, lane| mask.with(lane.sig))
 }
