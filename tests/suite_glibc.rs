@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `tst-cancel4`, `tst-cancel4_1`, `tst-cancel4_2`, early and in time: read, readv, write, writev, accept, connect, send, sendto, sendmsg, recv, recvfrom, recvmsg, open (of a FIFO), poll, ppoll, select, pselect, wait, waitpid, waitid, sigwait, sigwaitinfo, sigtimedwait, msgsnd, msgrcv | a module each; select is `pselect`, wait and waitpid are `wait4`, sigwait and sigwaitinfo are `sigtimedwait` without a time |
 //! | the same, sleep, usleep, nanosleep | `suite_glibc_waits.rs`: `clock_nanosleep` is what all of them are made of |
-//! | the same, pause, sigpause, sigsuspend | `suspending_calls_end_by_an_interrupt_alone` |
+//! | the same, pause, sigpause, sigsuspend | `suspending_calls_end_by_an_interrupt_alone`, by ppoll of nothing; they themselves are refused, since any signal ends them |
 //! | the same, early only there, since they do not block where one can say so: open and creat of a file, pread, preadv, pwrite, pwritev, fsync, fdatasync, msync, tcdrain | `calls_that_never_sleep_here_...`, early and uninterrupted |
 //! | the same, close | `close_is_not_interruptible`: it frees the descriptor whatever it answers, so nobody may end it |
 //! | `tst-cancel12` to `16`, `18` | `suite_glibc_waits.rs` |
@@ -32,6 +32,8 @@ use counting::{Counting, kinds};
 use eintr::{Error, Scope, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::mman::MsFlags;
+use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
@@ -106,6 +108,12 @@ fn calls_that_never_sleep_here_that_bring_a_file_to_its_disk() {
     let call = |answer: sys::Result<()>| -> Answer { answer.map(|()| 0) };
     at_once(|| call(sys::fsync(&file)), || (), 0);
     at_once(|| call(sys::fdatasync(&file)), || (), 0);
+    let shared = libc::MAP_SHARED;
+    file.set_len(4096).unwrap();
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, shared, file.as_raw_fd(), 0) };
+    let page = std::ptr::NonNull::new(page).filter(|page| page.as_ptr() != libc::MAP_FAILED).unwrap();
+    at_once(|| call(unsafe { sys::msync(page, 4096, MsFlags::MS_SYNC) }), || (), 0);
+    assert_eq!(unsafe { libc::munmap(page.as_ptr(), 4096) }, 0);
     std::fs::remove_file(path).unwrap();
 }
 
@@ -176,41 +184,33 @@ fn calls_that_never_sleep_here_beside_the_list() {
     assert_eq!(bytes(&to), b"23456");
 }
 
-/// Other signals never end them: there is nothing else to wait for, and EINTR never comes out.
+/// What pause is made of here: a poll of nothing, with a mask of its own and without; from the mask the number of the scope is left out.
 #[test]
 fn suspending_calls_end_by_an_interrupt_alone() {
     let _t = common::begin();
     for (sig, flags) in kinds().into_iter().zip([libc::SA_RESTART, 0]) {
-        let behind = Counting::with_flags(sig, flags);
-        for nr in suspending() {
+        let handlers = [(sig, flags), (libc::SIGUSR2, 0)].map(|(sig, flags)| Counting::with_flags(sig, flags));
+        for mask in [None, Some(SigSet::empty()), Some(SigSet::all())] {
             let worker = suite::worker(sig, move |scope, tell| {
-                let nothing = 0u64;
-                let suspend = || unsafe { sys::syscall(nr, [&raw const nothing as usize, 8, 0, 0, 0, 0]) };
+                let suspend = || sys::ppoll(&mut [], None, mask);
                 let _ = scope.remote().interrupt();
                 interrupted(suspend());
                 assert!(scope.clear().is_some());
                 tell.send(()).unwrap();
                 interrupted(suspend());
             });
-            let mut worker = worker.has_told().asleep(&suite::sleep(nr));
+            let sleeps = suite::sleep(libc::SYS_ppoll);
+            let mut worker = worker.has_told().asleep(&sleeps);
             for _ in 0..10 {
-                let so_far = behind.runs();
+                let so_far = handlers[0].runs();
                 suite::send(worker.tid, sig);
-                common::wait_until(|| behind.runs() > so_far);
-                worker = worker.asleep(&suite::sleep(nr));
+                common::wait_until(|| handlers[0].runs() > so_far);
+                worker = worker.asleep(&sleeps);
             }
             let _ = worker.remote.interrupt();
             worker.join();
         }
     }
-}
-
-/// rt_sigsuspend with an empty mask; pause only where the kernel still has it.
-fn suspending() -> Vec<libc::c_long> {
-    #[cfg(target_arch = "x86_64")]
-    return vec![libc::SYS_rt_sigsuspend, libc::SYS_pause];
-    #[cfg(not(target_arch = "x86_64"))]
-    return vec![libc::SYS_rt_sigsuspend];
 }
 
 /// The kernel frees the descriptor before it may say EINTR (close(2)): a close that was ended and made again would close somebody else's.
@@ -220,11 +220,12 @@ fn close_is_not_interruptible() {
     let scope = Scope::enter(libc::SIGUSR1).unwrap();
     let file = memory_file();
     let fd = file.as_raw_fd();
-    let close = || unsafe { sys::syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+    let by_number = |nr| unsafe { sys::syscall(nr, [fd as usize, fd as usize, 0, 0, 0, 0]) };
+    let close = || [by_number(libc::SYS_close), by_number(libc::SYS_close_range)];
     let is_open = || unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
-    assert_eq!((close(), is_open()), (Err(Error::Os(Errno::ENOSYS)), true));
+    assert_eq!((close(), is_open()), ([Err(Error::Os(Errno::ENOSYS)); 2], true));
     let _ = scope.remote().interrupt();
-    assert!(close().is_err());
+    assert!(close().iter().all(Result::is_err));
     assert!(is_open());
     drop(file); // std's own close happens, interrupt or not
     assert!(!is_open());

@@ -287,7 +287,7 @@ pub fn waitid() -> Option<Case> {
     Some(Case::new(libc::SYS_waitid, 7, call, move |_| ends(to)))
 }
 
-/// A futex of the process, woken after its value has changed.
+/// Woken after its value has changed.
 pub fn futex_wait() -> Option<Case> {
     let word = Arc::new(AtomicU32::new(0));
     let waits = word.clone();
@@ -296,8 +296,7 @@ pub fn futex_wait() -> Option<Case> {
         let word = word.clone();
         move |_| {
             word.store(1, SeqCst);
-            let private_wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-            assert_eq!(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), private_wake, 1) }, 1, "one waits");
+            assert_eq!(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) }, 1, "one waits");
             keep(word)
         }
     });
