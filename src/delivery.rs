@@ -13,6 +13,8 @@ pub enum Delivery {
     Held,
     /// Somebody replaced the action while the scope lived; a signal would go to a stranger, so none was sent.
     Displaced,
+    /// The signal went out once; the kernel has no timer left to send it again (`EAGAIN`: RLIMIT_SIGPENDING, timer_create(2)).
+    SentOnce(Errno),
     /// The kernel took no signal; a call that is blocked now will not notice. `EAGAIN`: the queue of real-time signals is full
     /// (RLIMIT_SIGPENDING, getrlimit(2)).
     Refused(Errno),

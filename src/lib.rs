@@ -11,6 +11,7 @@ mod atomic;
 mod delivery;
 mod error;
 mod policy;
+mod resend;
 mod signal;
 
 // The face.
@@ -30,6 +31,7 @@ pub use error::{EnterError, Error, Interrupted, LeaveError, Reason, Refusal};
 pub use nix;
 pub use policy::Foreign;
 pub use remote::{DropGuard, Remote, Ticket};
+pub use resend::Resend;
 pub use retry::{Outcome, check, is_interruptible, retry};
 pub use scope::{Scope, ScopeOptions};
 pub use signal::Signal;

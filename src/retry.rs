@@ -2,7 +2,7 @@
 
 use crate::atomic::SeqCst;
 use crate::engine::record::Record;
-use crate::engine::{acknowledge, fork};
+use crate::engine::{acknowledge, fork, nested};
 use crate::error::{Error, Interrupted};
 use nix::errno::Errno;
 
@@ -13,6 +13,7 @@ use nix::errno::Errno;
 pub fn check() -> Result<(), Interrupted> {
     fork::check();
     let Some(record) = Record::current() else { return Ok(()) };
+    nested::look(record);
     if record.window.pending.load(SeqCst) == 0 {
         return Ok(());
     }

@@ -1,11 +1,13 @@
 //! The guard.
 
 use crate::engine::acknowledge;
+use crate::engine::enter::How;
 use crate::engine::node::Link;
 use crate::engine::{enter, fork, leave};
 use crate::error::{EnterError, Interrupted, LeaveError};
 use crate::policy::Foreign;
 use crate::remote::Remote;
+use crate::resend::Resend;
 use crate::signal::Signal;
 use std::fmt;
 use std::marker::PhantomData;
@@ -84,7 +86,9 @@ impl Scope {
             enter::discard(link);
             return Err(refused(why));
         }
-        enter::enter(link, signal.as_raw(), options.foreign, options.allow_ignored).map_err(refused)?;
+        let how =
+            How { policy: options.foreign, allow_ignored: options.allow_ignored, pauses: options.resend.pauses() };
+        enter::enter(link, signal.as_raw(), how).map_err(refused)?;
         Ok(Scope { link, signal, _thread_bound: PhantomData })
     }
 
@@ -149,12 +153,13 @@ pub struct ScopeOptions {
     signal: Signal,
     allow_ignored: bool,
     foreign: Foreign,
+    resend: Resend,
 }
 
 impl ScopeOptions {
     /// What `Scope::enter(sig)` uses: foreign signals chained.
     pub fn new(sig: impl Into<Signal>) -> ScopeOptions {
-        ScopeOptions { signal: sig.into(), allow_ignored: false, foreign: Foreign::Chain }
+        ScopeOptions { signal: sig.into(), allow_ignored: false, foreign: Foreign::Chain, resend: Resend::default() }
     }
 
     /// Allows a signal whose action is to be ignored. With a handler in its place every thread's `poll` and sleep see `EINTR` when it comes, and
@@ -167,6 +172,11 @@ impl ScopeOptions {
     /// What a signal that no [`Remote`] sent does here.
     pub fn foreign(self, what: Foreign) -> ScopeOptions {
         ScopeOptions { foreign: what, ..self }
+    }
+
+    /// When a signal that was not acknowledged is sent again.
+    pub fn resend(self, when: Resend) -> ScopeOptions {
+        ScopeOptions { resend: when, ..self }
     }
 
     /// [`Scope::enter`], to end a chain with.

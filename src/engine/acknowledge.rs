@@ -8,7 +8,7 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
-use crate::engine::{blocked, fork};
+use crate::engine::{blocked, fork, nested, resend};
 use crate::error::{Interrupted, Reason};
 use crate::kernel::mask::{self, Mask};
 
@@ -26,6 +26,7 @@ pub(crate) fn reason(link: Link) -> Option<Interrupted> {
 /// first must not find the other unwritten, so it writes it itself.
 pub(crate) fn look(link: Link) -> Option<Interrupted> {
     let seen = reason(link);
+    link.node().record().filter(|_| link.is_open()).into_iter().for_each(nested::look);
     if let Some(record) = link.node().record().filter(|_| seen.is_some() && link.node().gate.acts()) {
         record.window.pending.store(1, SeqCst);
     }
@@ -38,10 +39,13 @@ fn told(by_remote: bool) -> Interrupted {
 
 /// Acknowledges everything that is asked of the calling thread.
 pub(crate) fn acknowledge(record: &Record) {
+    if nested::has_call_below(record) {
+        return; // a handler's call must not take away what the call below needs
+    }
     let saved = mask::block_all();
     record.scopes().for_each(|place| place.value.gate.hold());
     record.scopes().for_each(|place| place.value.gate.see());
-    record.lanes().for_each(Lane::calm);
+    record.lanes().for_each(quiet);
     record.lanes().for_each(Lane::before_barrier); // the gates are held: all that was sent is queued
     record.lower();
     for place in record.scopes() {
@@ -49,12 +53,20 @@ pub(crate) fn acknowledge(record: &Record) {
             record.window.pending.store(1, SeqCst);
         }
     }
+    resend::renew(record); // what was asked meanwhile
     finish(record, saved);
+}
+
+fn quiet(lane: &Lane) {
+    lane.timer.stop();
+    lane.landing.forget();
+    lane.calm();
 }
 
 /// Opens the mask again, which is the barrier. What is held for somebody is offered before, unless
 /// the user has blocked the number: what is queued behind that is not ours to take.
 fn finish(record: &Record, saved: Mask) {
+    let saved = Mask(saved.0 & !record.shut.swap(0, SeqCst));
     record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(blocked::offer_held);
     mask::set(saved);
     record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(Lane::after_barrier);
@@ -69,7 +81,7 @@ pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     gate.hold();
     let taken = gate.clear().map(told);
     if let Some(lane) = record.lane(link.node().sig()) {
-        lane.calm();
+        quiet(lane);
         if lane.has_one_scope() {
             lane.before_barrier();
         }
@@ -78,6 +90,7 @@ pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     if gate.open() {
         record.window.pending.store(1, SeqCst);
     }
+    resend::renew(record);
     finish(record, saved);
     taken
 }

@@ -4,17 +4,23 @@
 //! 1. Ours are never chained, whatever generation they are of; foreign ones are never swallowed.
 //! 2. IN_FLIGHT is taken off before anything else is looked at: a request that comes now sends again.
 //! 3. The interrupt itself is `pending`, which the sender has set; the signal only ends the call that the thread is blocked in.
+//! 4. What is to be done is decided after the handler behind has run, by the registers as it left them (R6).
 //!
 //! # Async-signal-safety
 //! This is the handler: atomics, arithmetic, system calls. The thread is found by its kernel id, since threads made by a raw `clone` share a
 //! thread pointer, and the first touch of a thread-local may allocate.
 
+use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
-use crate::engine::{chain, foreign, provenance};
+use crate::engine::{chain, foreign, nested, provenance, resend, turn};
+use crate::kernel::decide::{Place, Then, decide};
 use crate::kernel::frame::{Caller, Frame};
+use crate::kernel::send::Info;
+use crate::kernel::stub::window::Labels;
 use crate::kernel::{pid, raw};
+use crate::signal::Signal;
 
 /// A signal of a number that was taken over.
 pub(super) fn on_signal(frame: &Frame) {
@@ -25,12 +31,47 @@ pub(super) fn on_signal(frame: &Frame) {
         return without_info(frame, lane);
     }
     let info = frame.info();
-    if provenance::is_ours(&info, lane) {
-        lane.into_iter().for_each(Lane::landed);
+    let ours = if provenance::is_ours(&info, lane) {
+        lane.into_iter().for_each(|lane| landed(lane, &info, caller));
+        true
     } else if record.is_none() && pid::current() != raw::getpid() {
-        chain::forward(frame, caller, Slot::of(frame.sig)); // a child that shares our memory (vfork): the scopes are its parent's
+        return chain::forward(frame, caller, Slot::of(frame.sig)); // a child that shares our memory (vfork): the scopes are its parent's
     } else {
+        let merged = Signal::from(frame.sig).is_standard() && lane.is_some_and(Lane::was_sent_to);
         foreign::arrived(frame, caller, &info, lane);
+        merged
+    };
+    if let Some(lane) = lane.filter(|lane| !lane.is_closing() && lane.record.window.pending.load(SeqCst) != 0) {
+        end_the_call(frame, caller, lane, ours);
+    }
+}
+
+fn landed(lane: &Lane, info: &Info, caller: Caller) {
+    lane.record.open(lane.sig);
+    if !provenance::is_expiry(info) {
+        return lane.landed();
+    }
+    lane.calm();
+    lane.timer.expired();
+    if !lane.is_closing() {
+        resend::again(lane, caller);
+    }
+}
+
+/// Rows 4 to 8. `ours`: one of ours arrived, perhaps merged into another.
+fn end_the_call(frame: &Frame, caller: Caller, lane: &Lane, ours: bool) {
+    let Some(registers) = frame.registers(caller) else { return };
+    let stub = Labels::of_the_stub();
+    let place = Place::of(registers.pc(), &stub);
+    let decision = decide(place, nested::below(lane.record, place, registers, frame.alternate()));
+    if decision.cancel {
+        registers.go_to(stub.cancel);
+    }
+    match decision.then {
+        Then::Resend => nested::block_and_resend(frame, caller, lane),
+        Then::Timer => resend::by_timer(lane, caller),
+        Then::Plain if ours => turn::turn(lane, registers),
+        Then::Plain | Then::Nothing => {}
     }
 }
 

@@ -4,9 +4,9 @@
 //! 1. The number is never unblocked: what is queued there for others stays out of their critical section.
 //! 2. Ours are queued for the thread, and a thread's own queue is taken before the process's, in the order of arrival for one number. So when
 //!    the fence comes, everything of ours that was queued before it has come, and nothing of the process's queue was touched.
-//! 3. A standard signal that is sent merges with one of its number that lies in the thread's queue (only a timer's expiry is put beside it, and
-//!    ours come from no timer). So with a fence sent, the next one taken is from the thread's own queue, and one of ours that lay there comes
-//!    first or has merged into it; nobody is left who could put another in. One take is enough.
+//! 3. A standard signal that is sent merges with one of its number that lies in the thread's queue; only a timer's expiry is put beside it. So
+//!    with a fence sent, the next one taken is from the thread's own queue; and when that is the fence itself, nothing else was there. Nobody is
+//!    left who could put another in: the timer is stopped, the gates are closed.
 //! 4. A foreign signal that was taken goes back to the thread: a real-time one behind the fence, so that their order is kept.
 
 use crate::atomic::{AtomicU64, SeqCst};
@@ -24,9 +24,7 @@ pub(super) fn fence(lane: &Lane) {
         return without_fence(lane);
     }
     if Signal::from(lane.sig).is_standard() {
-        // It may be the fence, or one of ours that it merged into, or a foreign one that both merged into; blank if the queue was full.
-        take(lane.sig).into_iter().for_each(|info| put_back_foreign(lane, &info));
-        return;
+        return standard(lane, &fence);
     }
     while let Some(info) = take(lane.sig) {
         if info.code == fence.code && info.value == fence.value {
@@ -34,6 +32,26 @@ pub(super) fn fence(lane: &Lane) {
         }
         put_back_foreign(lane, &info);
     }
+}
+
+/// Invariant 3: a fence of a standard number merges into what is queued, so rounds of one fence and one take, until a fence comes back itself,
+/// or blank, with a full queue.
+fn standard(lane: &Lane, fence: &Info) {
+    let mut foreign = None;
+    while let Some(info) = take(lane.sig) {
+        let is_fence = info.code == fence.code && info.value == fence.value;
+        if is_fence || info.is_blank() {
+            break;
+        }
+        if !provenance::is_ours(&info, Some(lane)) {
+            foreign = Some(info);
+        }
+        lane.count_sent();
+        if send::to_thread(lane.record.tid(), fence).is_err() {
+            break;
+        }
+    }
+    foreign.into_iter().for_each(|info| put_back_foreign(lane, &info));
 }
 
 fn put_back_foreign(lane: &Lane, info: &Info) {

@@ -10,36 +10,53 @@ use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
-use crate::engine::{foreign, fork, hooks};
+use crate::engine::{foreign, fork, hooks, nested, resend};
 use crate::error::Refusal;
 use crate::kernel::mask;
 use crate::policy::Foreign;
+use crate::resend::Pauses;
 use scopeguard::ScopeGuard;
+
+/// What a scope is entered with, besides its signal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) policy: Foreign,
+    pub(crate) allow_ignored: bool,
+    pub(crate) pauses: Pauses,
+}
 
 /// Enters a scope on the calling thread (protocol 5).
 ///
 /// # Errors
 /// Whatever [`Slot::take_over`] and [`hooks::register`] refuse. Nothing was changed, but that the link is closed.
-pub(crate) fn enter(link: Link, sig: i32, policy: Foreign, allow_ignored: bool) -> Result<(), Refusal> {
+pub(crate) fn enter(link: Link, sig: i32, how: How) -> Result<(), Refusal> {
     let link = scopeguard::guard(link, discard);
     fork::check();
     hooks::register().map_err(Refusal::Os)?;
     let record = Record::claim();
+    nested::look(record);
     let lane = record.lane_to_open(sig);
     if lane.has_scopes() {
-        Slot::of(sig).judge(allow_ignored)?;
+        Slot::of(sig).judge(how.allow_ignored)?;
     } else {
-        open(lane, allow_ignored)?;
+        open(lane, how.allow_ignored)?;
     }
     let link = ScopeGuard::into_inner(link);
-    link.bind(record, sig, policy);
+    link.bind(record, sig, how.policy, how.pauses);
     lane.add_scope();
     record.push(link);
     foreign::entered(record, link);
     if link.node().gate.open() {
-        record.window.pending.store(1, SeqCst);
+        act_on_what_the_ticket_kept(record);
     }
     Ok(())
+}
+
+fn act_on_what_the_ticket_kept(record: &Record) {
+    let saved = mask::block_all();
+    record.window.pending.store(1, SeqCst);
+    resend::renew(record);
+    mask::set(saved);
 }
 
 /// Ends a ticket that was not entered.

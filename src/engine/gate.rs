@@ -127,8 +127,7 @@ impl Gate {
                 return Answer::Refused;
             }
             let kept = word & HELD != 0;
-            let once = if matches!(request, Request::Remote { .. }) { ONCE } else { 0 };
-            let next = (word & !(SEEN | once) | request.bits()) + u64::from(!kept);
+            let next = (word & !(SEEN | ONCE) | request.bits()) + u64::from(!kept);
             match self.word.compare_exchange(word, next, SeqCst, SeqCst) {
                 Ok(_) if kept => return Answer::Kept,
                 Ok(_) => return Answer::Inside,
@@ -201,6 +200,16 @@ impl Gate {
     /// Whether something is asked that may act: PENDING, neither held nor closed.
     pub(crate) fn acts(&self) -> bool {
         self.word.load(SeqCst) & (PENDING | HELD | CLOSED) == PENDING
+    }
+
+    /// Whether something is asked that may act and that nobody has acknowledged.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.word.load(SeqCst) & (PENDING | SEEN | HELD | CLOSED) == PENDING
+    }
+
+    /// The same, and the signal is to come again until somebody does.
+    pub(crate) fn wants_resend(&self) -> bool {
+        self.word.load(SeqCst) & (PENDING | SEEN | HELD | CLOSED | ONCE) == PENDING
     }
 
     /// Who asked, if something is asked of this generation: `Some(true)` for a Remote.

@@ -15,7 +15,7 @@ use crate::engine::gate::{Answer, Request};
 use crate::engine::hooks::handler;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
-use crate::engine::provenance;
+use crate::engine::{provenance, resend};
 use crate::kernel::send::{self, Info};
 use crate::kernel::{action, mask};
 use nix::errno::Errno;
@@ -33,13 +33,14 @@ pub(crate) fn interrupt(link: Link, request: Request) -> Delivery {
     delivery
 }
 
-/// Protocol 2.2: the same was asked already, and its signal has not landed. No system call.
+/// Protocol 2.2: the same was asked already, and whoever will send again is at it; or nobody is to, and the signal has not landed. No system call.
 fn is_on_its_way(link: Link, request: Request) -> bool {
     let node = link.node();
-    node.gate.repeats(link.generation(), request)
-        && node.record().is_some_and(|record| {
-            record.window.pending.load(SeqCst) != 0 && record.lane(node.sig()).is_some_and(Lane::is_in_flight)
-        })
+    let Some(lane) = node.record().and_then(|record| record.lane(node.sig())) else { return false };
+    node.gate.repeats(link.generation(), request) && lane.record.window.pending.load(SeqCst) != 0 && {
+        let resends = request != (Request::Remote { once: true }) && node.pauses().first != 0;
+        if resends { lane.timer.is_armed() } else { lane.is_in_flight() }
+    }
 }
 
 /// The same with all signals blocked already. `None`: [`Request::FirstSignal`] was not the first.
@@ -49,7 +50,7 @@ pub(crate) fn masked(link: Link, request: Request) -> Option<Delivery> {
         Answer::Kept => Some(Delivery::Held),
         Answer::Refused => None,
         Answer::Inside => {
-            let delivery = inside(link);
+            let delivery = inside(link, request);
             link.node().gate.leave();
             Some(delivery)
         }
@@ -57,32 +58,49 @@ pub(crate) fn masked(link: Link, request: Request) -> Option<Delivery> {
 }
 
 /// Between the gate's two sides the node's record and lane are what they were when the gate was opened.
-fn inside(link: Link) -> Delivery {
+fn inside(link: Link, request: Request) -> Delivery {
     let node = link.node();
     let Some(record) = node.record() else { return Delivery::Gone };
     record.window.pending.store(1, SeqCst);
     let Some(lane) = record.lane(node.sig()) else { return Delivery::Gone };
-    if !action::current(lane.sig).is_ok_and(|action| action.handler == handler()) {
+    if !is_ours_standing(lane.sig) {
         return Delivery::Displaced;
     }
+    let pauses = node.pauses();
+    if request == (Request::Remote { once: true }) || pauses.first == 0 {
+        return throttled(lane);
+    }
+    let timer = resend::prepare(lane); // before the signal, so that the handler knows whether it will come again
+    let delivery = throttled(lane);
+    match timer {
+        Err(errno) if delivery == Delivery::Sent => return Delivery::SentOnce(errno),
+        Ok(_) if delivery != Delivery::Gone => resend::start(lane, pauses),
+        _ => {}
+    }
+    delivery
+}
+
+/// Sends, unless one is on its way.
+fn throttled(lane: &Lane) -> Delivery {
     if !lane.take_off() {
         return Delivery::Held;
     }
-    match send(lane) {
-        Ok(()) => Delivery::Sent,
-        Err(Errno::ESRCH) => {
-            lane.landed(); // as good as: it was not queued
-            Delivery::Gone
-        }
-        Err(errno) => {
-            lane.landed();
-            Delivery::Refused(errno)
-        }
+    let Err(errno) = send(lane) else { return Delivery::Sent };
+    lane.landed(); // as good as: it was not queued
+    match errno {
+        Errno::ESRCH => Delivery::Gone,
+        Errno::EAGAIN if resend::start_at_once(lane) => Delivery::Sent,
+        errno => Delivery::Refused(errno),
     }
 }
 
+/// Whether our handler stands in the action: a signal would go to a stranger otherwise.
+pub(super) fn is_ours_standing(sig: i32) -> bool {
+    action::current(sig).is_ok_and(|action| action.handler == handler())
+}
+
 /// By rt_tgsigqueueinfo; by tgkill where a filter refuses that to this thread.
-fn send(lane: &Lane) -> Result<(), Errno> {
+pub(super) fn send(lane: &Lane) -> Result<(), Errno> {
     let tid = lane.record.tid();
     match send::to_thread(tid, &Info::ours(lane.sig, provenance::value(lane))) {
         Err(Errno::ENOSYS | Errno::EPERM) => {

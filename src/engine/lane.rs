@@ -12,6 +12,8 @@
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::blocked;
 use crate::engine::record::Record;
+use crate::engine::resend::Timer;
+use crate::engine::turn::Landing;
 use crate::kernel::clock;
 use crate::kernel::held::Held;
 use crate::kernel::mask;
@@ -29,7 +31,7 @@ const CLOSING: u32 = 4;
 const PLAIN: u32 = 16;
 
 /// Milliseconds after which a signal that has not landed is taken to be lost.
-const LOST_AFTER: u64 = 100;
+pub(super) const LOST_AFTER: u64 = 100;
 
 /// What the number's bit in the mask was before the lane.
 const OPEN: u8 = 0;
@@ -56,6 +58,8 @@ pub(crate) struct Lane {
     sent_at: AtomicU64,
     /// Fingerprint of the signal that this thread posted back last.
     pub(crate) posted: AtomicU64,
+    pub(crate) timer: Timer,
+    pub(crate) landing: Landing,
 }
 
 impl Lane {
@@ -73,6 +77,8 @@ impl Lane {
             queued: AtomicU64::new(0),
             sent_at: AtomicU64::new(0),
             posted: AtomicU64::new(0),
+            timer: Timer::new(),
+            landing: Landing::new(),
         }
     }
 
@@ -111,6 +117,21 @@ impl Lane {
     /// Whether something was sent since the lane opened.
     pub(crate) fn is_dirty(&self) -> bool {
         self.flags.load(SeqCst) & DIRTY != 0
+    }
+
+    /// Whether it ends, or has no scope: the handler neither sends nor arms.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.flags.load(SeqCst) & CLOSING != 0
+    }
+
+    /// Whether one of ours may have merged into what arrives.
+    pub(crate) fn was_sent_to(&self) -> bool {
+        self.flags.load(SeqCst) & IN_FLIGHT != 0
+    }
+
+    /// The timer is about to be armed: something may be queued.
+    pub(crate) fn expect_expiry(&self) {
+        self.flags.fetch_or(DIRTY, SeqCst);
     }
 
     /// `true` if the caller is to send: nothing of ours is on its way.
@@ -180,6 +201,7 @@ impl Lane {
         self.scopes.store(0, SeqCst);
         self.before.store(OPEN, SeqCst);
         self.held.take_all(|_| ());
+        self.timer.forget();
     }
 
     /// In a forked child, on the lanes of the forking thread.
@@ -188,12 +210,14 @@ impl Lane {
         self.before_barrier();
         self.after_barrier();
         self.held.take_all(|_| ());
+        self.timer.forget();
     }
 
     /// A first scope is about to enter.
     pub(super) fn begin(&self) {
         self.generation.fetch_add(1, SeqCst);
         self.flags.store(0, SeqCst);
+        self.landing.forget();
     }
 
     /// From now until [`Lane::set_before`] it is not known whether the number was open; what arrives is held.

@@ -11,7 +11,7 @@ use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
 use crate::engine::slot::{Displaced, Slot};
-use crate::engine::{drain, foreign, fork};
+use crate::engine::{drain, foreign, fork, nested, resend};
 use crate::kernel::mask::{self, Mask};
 
 /// Leaves a scope of the calling thread (protocol 7): any order, any path. One that has ended already, with its thread or by `exec`, is left
@@ -21,6 +21,7 @@ pub(crate) fn leave(link: Link) -> Result<(), Displaced> {
     let node = link.node();
     let (true, Some(record)) = (link.is_open(), node.record()) else { return Ok(()) };
     let Some(lane) = record.lane(node.sig()) else { return Ok(()) };
+    nested::look(record);
     let masked = if node.gate.close_quiet() {
         record.remove(link);
         None
@@ -36,7 +37,11 @@ pub(crate) fn leave(link: Link) -> Result<(), Displaced> {
     if lane.remove_scope() {
         return end(lane, masked);
     }
-    masked.into_iter().for_each(mask::set);
+    if let Some(mask) = masked {
+        lane.timer.stop();
+        resend::renew(record);
+        mask::set(mask);
+    }
     Ok(())
 }
 
@@ -50,6 +55,7 @@ pub(crate) fn leave_all(record: &Record) {
 /// Protocol 7.3 to 7.10. `masked`: the thread's mask, if all signals are blocked now.
 fn end(lane: &Lane, masked: Option<Mask>) -> Result<(), Displaced> {
     lane.begin_end();
+    lane.timer.stop(); // CLOSING: nobody arms it any more
     let masked = if lane.is_dirty() { quiet(lane, masked) } else { masked };
     lane.settle();
     let slot = Slot::of(lane.sig);

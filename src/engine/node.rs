@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. A node is reached only with the generation that its gate had when the reader's right began (a [`Link`]); the gate's answer to that
 //!    generation says whether the rest of the node still speaks of the same scope.
-//! 2. `record`, `sig` and `policy` are written before the gate is opened, and not again in its generation.
+//! 2. `record`, `sig`, `policy` and the pauses are written before the gate is opened, and not again in its generation.
 //! 3. `next` is changed only by the thread that the node is listed on, in single stores.
 
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, SeqCst};
@@ -12,6 +12,7 @@ use crate::engine::pool::{Place, Pool};
 use crate::engine::record::Record;
 use crate::kernel::pid;
 use crate::policy::Foreign;
+use crate::resend::Pauses;
 
 static NODES: Pool<Node> = Pool::new();
 
@@ -24,6 +25,9 @@ pub(crate) struct Node {
     record: AtomicU32,
     sig: AtomicU32,
     policy: AtomicU8,
+    /// Pauses of the resend, in nanoseconds.
+    first: AtomicU64,
+    ceiling: AtomicU64,
     /// What scopes further in on the same lane leave of its policy.
     shadow: AtomicU8,
     /// Index plus one of the next scope of the thread, further in; 0 for the last.
@@ -59,6 +63,8 @@ impl Node {
             record: AtomicU32::new(0),
             sig: AtomicU32::new(0),
             policy: AtomicU8::new(0),
+            first: AtomicU64::new(0),
+            ceiling: AtomicU64::new(0),
             shadow: AtomicU8::new(0),
             next: AtomicU32::new(0),
             serial: AtomicU64::new(0),
@@ -82,6 +88,10 @@ impl Node {
 
     pub(crate) fn policy(&self) -> Foreign {
         Foreign::from_bits(self.policy.load(SeqCst))
+    }
+
+    pub(crate) fn pauses(&self) -> Pauses {
+        Pauses { first: self.first.load(SeqCst), ceiling: self.ceiling.load(SeqCst) }
     }
 
     pub(crate) fn shadow(&self) -> Shadow {
@@ -111,7 +121,9 @@ impl Link {
     }
 
     /// Says where its signals go; before the gate is opened (invariant 2).
-    pub(crate) fn bind(self, record: &Record, sig: i32, policy: Foreign) {
+    pub(crate) fn bind(self, record: &Record, sig: i32, policy: Foreign, pauses: Pauses) {
+        self.node().first.store(pauses.first, SeqCst);
+        self.node().ceiling.store(pauses.ceiling, SeqCst);
         self.node().record.store(record.index(), SeqCst);
         self.node().sig.store(sig as u32, SeqCst);
         self.node().policy.store(policy.bits(), SeqCst);

@@ -5,7 +5,7 @@
 //! 2. A call that did something has answered with it, never with EINTR: so nothing is lost.
 
 use crate::engine::record::Record;
-use crate::engine::{acknowledge, fork};
+use crate::engine::{acknowledge, fork, nested};
 use crate::error::Error;
 use crate::kernel::mask::Mask;
 use crate::kernel::stub::window::Door;
@@ -20,6 +20,7 @@ use nix::errno::Errno;
 pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Result<T, Error> {
     fork::check();
     let record = Record::current();
+    record.into_iter().for_each(nested::look);
     loop {
         match call(Door::of(record.map(|record| &record.window))) {
             Err(Errno::EINTR) => interrupted(record)?,

@@ -17,7 +17,8 @@
 
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
-use crate::kernel::{pid, raw, send::Info};
+use crate::kernel::send::{Info, OUR_CODE};
+use crate::kernel::{pid, raw};
 use crate::signal::Signal;
 use once_cell::race::OnceNonZeroUsize;
 use std::num::NonZeroUsize;
@@ -65,10 +66,13 @@ pub(super) fn is_ours(info: &Info, lane: Option<&Lane>) -> bool {
 
 fn carries_our_value(info: &Info) -> bool {
     let exists = info.value & FENCE != 0 || Record::by_index((info.value >> 20 & INDEX_BITS) as u32).is_some();
-    info.code == crate::kernel::send::OUR_CODE
-        && info.value >> 40 << 40 == magic()
-        && exists
-        && info.pid == pid::current()
+    let sent = info.code == OUR_CODE && info.pid == pid::current();
+    (sent || is_expiry(info)) && info.value >> 40 << 40 == magic() && exists
+}
+
+/// Whether a timer sent it: ours is told by the value. (Where others have the pid, it has the timer's id.)
+pub(super) fn is_expiry(info: &Info) -> bool {
+    info.code == libc::SI_TIMER
 }
 
 /// Ours that lost their siginfo: a standard signal when the queue was full, or one sent by tgkill. Both count as ours while

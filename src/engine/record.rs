@@ -11,10 +11,12 @@
 //! Everything but [`Record::claim`] and [`Record::lane_to_open`] is. No thread-local is used by the handler: one in an object that was dlopen'd is
 //! made at its first touch, with malloc.
 
-use crate::atomic::{AtomicU32, SeqCst};
+use crate::atomic::{AtomicU32, AtomicU64, AtomicUsize, SeqCst};
 use crate::engine::lane::Lane;
 use crate::engine::node::{Link, Node};
 use crate::engine::pool::{Place, Pool};
+use crate::kernel::mask::Mask;
+use crate::kernel::stack::Stack;
 use crate::kernel::stub::window::Window;
 use crate::kernel::{hooks, raw};
 use once_cell::race::{OnceBox, OnceRef};
@@ -43,6 +45,10 @@ pub(crate) struct Record {
     pub(crate) window: Window,
     /// Index plus one of the outermost scope.
     scopes: AtomicU32,
+    /// Numbers that the handler has blocked for the sake of a call below another handler, as a mask.
+    pub(crate) shut: AtomicU64,
+    /// The thread's own stack.
+    stack: [AtomicUsize; 2],
     lanes: [OnceRef<'static, Lane>; LAST_SIGNAL],
 }
 
@@ -54,6 +60,8 @@ impl Record {
             pid: AtomicU32::new(0),
             window: Window::new(),
             scopes: AtomicU32::new(0),
+            shut: AtomicU64::new(0),
+            stack: [const { AtomicUsize::new(0) }; 2],
             lanes: [const { OnceRef::new() }; LAST_SIGNAL],
         }
     }
@@ -71,10 +79,24 @@ impl Record {
         let place: &'static Place<Record> = RECORDS.take(Record::new);
         let record = &place.value;
         record.index.store(place.index(), SeqCst);
+        record.note_stack();
         record.adopt();
         CURRENT.set(Some(record));
         hooks::tell_thread_exit();
         record
+    }
+
+    fn note_stack(&self) {
+        let Stack { low, high } = Stack::of_thread();
+        self.stack[0].store(low, SeqCst);
+        self.stack[1].store(high, SeqCst);
+        self.window.mark.store(0, SeqCst);
+        self.shut.store(0, SeqCst);
+    }
+
+    /// The stack that the thread was made with.
+    pub(crate) fn stack(&self) -> Stack {
+        Stack { low: self.stack[0].load(SeqCst), high: self.stack[1].load(SeqCst) }
     }
 
     /// Writes the calling thread's id into record and table.
@@ -96,6 +118,7 @@ impl Record {
         if let Some(entry) = entry_of(self.tid() as u32) {
             let _ = entry.compare_exchange(self.index() + 1, 0, SeqCst, SeqCst);
         }
+        self.lanes().for_each(|lane| lane.timer.delete());
         self.tid.store(0, SeqCst);
         if let Some(place) = RECORDS.get(self.index()) {
             RECORDS.give(place);
@@ -179,6 +202,16 @@ impl Record {
         if self.scopes().any(|place| place.value.gate.acts()) {
             self.window.pending.store(1, SeqCst);
         }
+    }
+
+    /// Whether something is asked that acts and that nobody has acknowledged.
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.scopes().any(|place| place.value.gate.is_unseen())
+    }
+
+    /// The number is not blocked by us any more, or is about to be opened.
+    pub(crate) fn open(&self, sig: i32) {
+        self.shut.fetch_and(!Mask::of(sig).0, SeqCst);
     }
 
     /// In a forked child: forgets every thread but the caller's.

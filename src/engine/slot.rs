@@ -329,11 +329,12 @@ fn judge(sig: i32, behind: &Action, allow_ignored: bool) -> Result<(), Refusal> 
     if ignored && !allow_ignored { Err(Refusal::Ignored) } else { Ok(()) }
 }
 
-/// The flags of our handler in front of this action (protocol 10): what the kernel does besides calling a handler stays as it was. Without
-/// SA_RESTART a signal ends the plain calls of its thread.
+/// The flags of our handler in front of this action (protocol 10): what the kernel does besides calling a handler stays as it was. Where calls
+/// restart as before, our own signals end them by turning the restart (protocol 9).
 fn mirrored(behind: &Action) -> i32 {
     let onstack = if behind.is_handler() { behind.flags as i32 & libc::SA_ONSTACK } else { libc::SA_ONSTACK };
+    let restart = if behind.is_handler() { behind.flags as i32 & libc::SA_RESTART } else { libc::SA_RESTART };
     let children = behind.flags as i32 & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);
     let reaped = if behind.is_ignored() { libc::SA_NOCLDWAIT } else { 0 };
-    onstack | children | reaped
+    onstack | restart | children | reaped
 }

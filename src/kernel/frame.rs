@@ -11,7 +11,9 @@
 
 use crate::kernel::mask::{self, Mask};
 use crate::kernel::raw;
+use crate::kernel::registers::Registers;
 use crate::kernel::send::Info;
+use crate::kernel::stack::Stack;
 use libc::{c_int, c_void, ucontext_t};
 use std::mem::offset_of;
 
@@ -105,6 +107,28 @@ impl Frame {
         let mask = self.saved_mask().with(sig);
         // SAFETY: the kernel's own frame on this stack, which is writable; nobody else runs on it.
         unsafe { self.saved_mask_place().write(mask) };
+    }
+
+    /// Takes a number out of it again. As [`block_on_return`](Frame::block_on_return).
+    pub(crate) fn open_on_return(&self, sig: c_int) {
+        let mask = self.saved_mask().without(sig);
+        // SAFETY: as in `block_on_return`.
+        unsafe { self.saved_mask_place().write(mask) };
+    }
+
+    /// The registers that come back when the handler returns: `None` if the context that was passed is a copy somewhere else than on the stack above
+    /// this handler. Only after [`check`](Frame::check) did not say [`Caller::Bare`].
+    pub(crate) fn registers(&self, caller: Caller) -> Option<Registers> {
+        let above = (self.context as usize).wrapping_sub(self.entry_sp);
+        (caller == Caller::Kernel || above < FORWARDS_WITHIN).then(|| Registers::of(self.context))
+    }
+
+    /// The alternate stack that the interrupted code had; its flags do not say whether it ran there (sigaltstack(2)). As [`Frame::registers`].
+    pub(crate) fn alternate(&self) -> Stack {
+        let place = self.context.wrapping_byte_add(offset_of!(ucontext_t, uc_stack)).cast::<libc::stack_t>();
+        // SAFETY: `check` found the context readable; a stack_t may have any bytes.
+        let stack = unsafe { place.read() };
+        Stack::from_parts(stack.ss_sp as usize, stack.ss_size)
     }
 
     /// The kernel's 8-byte set opens libc's larger one.

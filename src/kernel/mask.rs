@@ -87,6 +87,11 @@ pub(crate) fn block(sig: i32) -> Mask {
     change(libc::SIG_BLOCK, Some(Mask::of(sig)))
 }
 
+/// Opens these.
+pub(crate) fn unblock_all(numbers: Mask) {
+    change(libc::SIG_UNBLOCK, Some(numbers));
+}
+
 /// Opens one number; returns the mask before.
 pub(crate) fn unblock(sig: i32) -> Mask {
     change(libc::SIG_UNBLOCK, Some(Mask::of(sig)))

@@ -11,7 +11,7 @@
 //! # Async-signal-safety
 //! Everything is. No thread-local is touched, errno neither.
 
-use crate::atomic::{AtomicU32, AtomicUsize, SeqCst};
+use crate::atomic::{AtomicU32, AtomicUsize};
 use nix::errno::Errno;
 
 /// What a frame's check word is made of, beside its own address. Fits the immediate of an instruction on both architectures.

@@ -1,0 +1,188 @@
+//! The lane's timer: what sends again when one signal was not enough (protocol 8).
+//!
+//! # Invariants
+//! 1. A sender arms on the change from idle only. A timer that is set anew may take back an expiry that is queued, and with it a signal that was
+//!    merged into that; so nothing depends on one signal arriving.
+//! 2. An expiry means nothing by itself: the handler looks at the gates. Whoever takes `armed` off looks at them afterwards, so a request is
+//!    either seen by that look, or its sender finds the timer idle and arms it.
+//! 3. The timer is made once for a lane and a thread, kept, and deleted when the thread ends; in a forked child its id is forgotten, not
+//!    deleted, since it may be another timer's there.
+//! 4. `armed` that has outlived its expiry by [`LOST_AFTER`] is taken for idle: somebody ate the signal, or the number is blocked.
+//!
+//! # Async-signal-safety
+//! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `armed` and the setting of the timer.
+
+use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
+use crate::engine::lane::{LOST_AFTER, Lane};
+use crate::engine::node::Node;
+use crate::engine::record::Record;
+use crate::engine::{interrupt, provenance};
+use crate::kernel::frame::Caller;
+use crate::kernel::{clock, timer};
+use crate::resend::{Pauses, Resend};
+use nix::errno::Errno;
+
+/// No timer was made: 0 is a timer's id.
+const NONE: i32 = -1;
+
+/// The state of a lane's timer.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    id: AtomicI32,
+    armed: AtomicU32,
+    /// When it is to expire, in coarse milliseconds.
+    due: AtomicU64,
+    /// The pause that was taken last, in nanoseconds.
+    pause: AtomicU64,
+}
+
+impl Timer {
+    pub(crate) const fn new() -> Timer {
+        Timer { id: AtomicI32::new(NONE), armed: AtomicU32::new(0), due: AtomicU64::new(0), pause: AtomicU64::new(0) }
+    }
+
+    /// Whether an expiry is to be expected.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(SeqCst) != 0 && !self.is_overdue()
+    }
+
+    fn is_overdue(&self) -> bool {
+        clock::coarse_milliseconds() > self.due.load(SeqCst).saturating_add(LOST_AFTER)
+    }
+
+    /// It has expired.
+    pub(super) fn expired(&self) {
+        self.armed.store(0, SeqCst);
+    }
+
+    /// In a forked child, where there is no such timer.
+    pub(super) fn forget(&self) {
+        self.id.store(NONE, SeqCst);
+        self.armed.store(0, SeqCst);
+    }
+
+    /// The thread ends.
+    pub(super) fn delete(&self) {
+        let id = self.id.swap(NONE, SeqCst);
+        self.armed.store(0, SeqCst);
+        if id != NONE {
+            timer::delete(id);
+        }
+    }
+
+    /// Stops it, if it is armed, and forgets how often it was.
+    pub(super) fn stop(&self) {
+        self.pause.store(0, SeqCst);
+        if self.armed.load(SeqCst) != 0 {
+            let id = self.id.load(SeqCst);
+            if id != NONE {
+                let _ = timer::set(id, 0);
+            }
+            self.armed.store(0, SeqCst);
+        }
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_made(&self) -> bool {
+        self.id.load(SeqCst) != NONE
+    }
+
+    /// The next pause: the first, or twice the last one.
+    fn next_pause(&self, pauses: Pauses) -> u64 {
+        let last = self.pause.load(SeqCst);
+        let next = if last == 0 { pauses.first } else { last.saturating_mul(2) }.clamp(1, pauses.ceiling.max(1));
+        self.pause.store(next, SeqCst);
+        next
+    }
+}
+
+/// The lane's timer; made if there is none.
+///
+/// # Errors
+/// EAGAIN: the kernel has no timer left (RLIMIT_SIGPENDING).
+pub(super) fn prepare(lane: &Lane) -> Result<i32, Errno> {
+    let known = lane.timer.id.load(SeqCst);
+    if known != NONE {
+        return Ok(known);
+    }
+    let made = timer::create(lane.record.tid(), lane.sig, provenance::value(lane))?;
+    match lane.timer.id.compare_exchange(NONE, made, SeqCst, SeqCst) {
+        Ok(_) => Ok(made),
+        Err(theirs) => {
+            timer::delete(made);
+            Ok(theirs)
+        }
+    }
+}
+
+/// Arms the lane's timer, unless it is armed.
+///
+/// # Errors
+/// As [`prepare`].
+fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
+    let id = prepare(lane)?;
+    let overdue = lane.timer.is_overdue();
+    if lane.timer.armed.swap(1, SeqCst) != 0 && !overdue {
+        return Ok(());
+    }
+    lane.expect_expiry();
+    lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
+    timer::set(id, pause)
+}
+
+/// For a request that wants to be sent again.
+pub(super) fn start(lane: &Lane, pauses: Pauses) {
+    if !lane.timer.is_armed() {
+        lane.timer.pause.store(pauses.first, SeqCst);
+        let _ = arm(lane, pauses.first);
+    }
+}
+
+/// Where the queue is full, the expiry of a timer that was made before still finds room. `false` if there is none.
+pub(super) fn start_at_once(lane: &Lane) -> bool {
+    lane.timer.is_made() && arm(lane, 1).is_ok()
+}
+
+/// The timer has expired: if somebody still waits, it is armed anew (invariant 2).
+pub(super) fn again(lane: &Lane, caller: Caller) {
+    if let Some(pauses) = wanted(lane)
+        && (caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig))
+    {
+        let _ = arm(lane, lane.timer.next_pause(pauses));
+    }
+}
+
+/// The interrupt cannot be brought home now: the timer tries again, whether or not a resend was asked for.
+pub(super) fn by_timer(lane: &Lane, caller: Caller) {
+    if caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig) {
+        let pauses = wanted(lane).unwrap_or(Resend::default().pauses());
+        let _ = arm(lane, lane.timer.next_pause(pauses));
+    }
+}
+
+/// The thread itself has opened gates, with all signals blocked: what was asked while they were held acts now.
+pub(super) fn renew(record: &Record) {
+    for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
+        if !interrupt::is_ours_standing(lane.sig) {
+            continue;
+        }
+        if let Some(pauses) = wanted(lane) {
+            start(lane, pauses);
+        }
+        if record.window.mark.load(SeqCst) != 0 && lane.take_off() && interrupt::send(lane).is_err() {
+            lane.landed(); // for a call below this handler (row 6)
+        }
+    }
+}
+
+/// The shortest of the pauses that requests of this lane want which nobody has acknowledged.
+pub(super) fn wanted(lane: &Lane) -> Option<Pauses> {
+    let wanting =
+        scopes(lane).filter(|node| node.gate.wants_resend()).map(Node::pauses).filter(|pauses| pauses.first != 0);
+    wanting.reduce(|a, b| Pauses { first: a.first.min(b.first), ceiling: a.ceiling.min(b.ceiling) })
+}
+
+fn scopes(lane: &Lane) -> impl Iterator<Item = &'static Node> {
+    let sig = lane.sig;
+    lane.record.scopes().map(|place| &place.value).filter(move |node| node.sig() == sig)
+}
