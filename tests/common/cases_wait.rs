@@ -29,6 +29,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// What came back is open and closes on exec, and there is one more of its kind than before.
 fn opened(answer: sys::Result<OwnedFd>) -> Answer {
@@ -288,20 +289,25 @@ pub fn waitid() -> Option<Case> {
 }
 
 /// Woken after its value has changed.
-pub fn futex_wait() -> Option<Case> {
+fn word(until: fn() -> Option<Instant>) -> Option<Case> {
     let word = Arc::new(AtomicU32::new(0));
     let waits = word.clone();
-    let call = move || sys::futex_wait(&waits, 0, None).map(usize::from);
-    let mut case = Case::new(libc::SYS_futex, 1, call, {
-        let word = word.clone();
-        move |_| {
-            word.store(1, SeqCst);
-            assert_eq!(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) }, 1, "one waits");
-            keep(word)
-        }
-    });
-    case.sleeps_in = vec![Sleep { nr: libc::SYS_futex, first: Some(word.as_ptr() as usize) }];
-    Some(case)
+    let sleeps_in = vec![Sleep { nr: libc::SYS_futex, first: Some(word.as_ptr() as usize) }];
+    let call = move || sys::futex_wait(&waits, 0, until()).map(usize::from);
+    let provide = move |_| {
+        word.store(1, SeqCst);
+        assert_eq!(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) }, 1, "one waits");
+        keep(word)
+    };
+    Some(Case { sleeps_in, ..Case::new(libc::SYS_futex, 1, call, provide) })
+}
+
+pub fn futex_wait() -> Option<Case> {
+    word(|| None)
+}
+
+pub fn futex_wait_until() -> Option<Case> {
+    word(|| Some(Instant::now() + Duration::from_secs(3600)))
 }
 
 /// For a signal that the thread has blocked; and for the scope's number, which the call leaves out: an interrupt is not taken for what is waited for.
