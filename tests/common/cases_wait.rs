@@ -248,7 +248,7 @@ pub fn epoll_pwait() -> Option<Case> {
 }
 
 /// A child that ends with status 7 when it is told to, and what tells it so.
-fn child() -> (Pid, File) {
+pub fn child() -> (Pid, File) {
     let (from, to) = pipe_files();
     let pid = common::fork(|| {
         let mut byte = 0u8;
@@ -311,7 +311,7 @@ pub fn futex_wait_until() -> Option<Case> {
 }
 
 /// For a signal that the thread has blocked; and for the scope's number, which the call leaves out: an interrupt is not taken for what is waited for.
-pub fn sigtimedwait() -> Option<Case> {
+fn sigtimedwait_for(time: Option<Duration>) -> Option<Case> {
     let waited_for = libc::SIGRTMIN() + 7;
     let call = move || {
         common::block(waited_for);
@@ -319,9 +319,9 @@ pub fn sigtimedwait() -> Option<Case> {
         for sig in kinds().into_iter().chain([waited_for]) {
             unsafe { libc::sigaddset(&mut set, sig) };
         }
-        let answer = sys::sigtimedwait(&set, None);
+        let answer = sys::sigtimedwait(&set, time);
         common::unblock(waited_for);
-        let info = answer?.expect("no time was set");
+        let info = answer?.expect("the time is not up");
         assert_eq!(info.si_signo, waited_for);
         Ok(1)
     };
@@ -329,4 +329,12 @@ pub fn sigtimedwait() -> Option<Case> {
         send(tid, waited_for);
         keep(())
     }))
+}
+
+pub fn sigtimedwait() -> Option<Case> {
+    sigtimedwait_for(None)
+}
+
+pub fn sigtimedwait_with_a_time() -> Option<Case> {
+    sigtimedwait_for(Some(Duration::from_secs(3600)))
 }
