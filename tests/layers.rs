@@ -287,6 +287,8 @@ const VOCABULARY: &[&str] = &[
     "LeaveError",
     "Reason",
     "Refusal",
+    "Resend",
+    "resend",
     "Signal",
     "Status",
 ];

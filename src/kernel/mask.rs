@@ -34,9 +34,6 @@ impl Mask {
     pub(crate) const fn without(self, sig: i32) -> Mask {
         Mask(self.0 & !Mask::of(sig).0)
     }
-    pub(crate) const fn and(self, other: Mask) -> Mask {
-        Mask(self.0 | other.0)
-    }
     pub(crate) const fn except(self, other: Mask) -> Mask {
         Mask(self.0 & !other.0)
     }
