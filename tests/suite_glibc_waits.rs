@@ -98,7 +98,13 @@ fn an_interrupt_of_one_waiter_does_not_eat_the_wake_up_of_another() {
         let waiters = [(); 2].map(|()| {
             let waits = semaphore.clone();
             // Whoever is ended passes on what it may have been woken for, as any wait on a futex must.
-            let wait = move |_: &Scope, _: &_| waits.wait(None).inspect_err(|_| if waits.count() > 0 { waits.wake() });
+            let wait = move |_: &Scope, _: &_| {
+                waits.wait(None).inspect_err(|_| {
+                    if waits.count() > 0 {
+                        waits.wake()
+                    }
+                })
+            };
             worker(libc::SIGUSR1, wait).asleep(&sleep(libc::SYS_futex))
         });
         std::thread::scope(|threads| {

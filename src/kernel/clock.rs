@@ -6,12 +6,8 @@
 //! # Async-signal-safety
 //! clock_gettime(2) is, by signal-safety(7).
 
-<<<<<<< HEAD
-use std::time::Duration;
-=======
 use libc::timespec;
 use std::time::{Duration, Instant};
->>>>>>> h/sys2
 
 /// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC_COARSE: milliseconds, a timer tick (1 to 10 of them) behind at most.
 pub(crate) fn coarse_milliseconds() -> u64 {
@@ -21,7 +17,6 @@ pub(crate) fn coarse_milliseconds() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-<<<<<<< HEAD
 /// The same clock, as the kernel tells it.
 #[inline]
 pub(crate) fn coarse() -> libc::timespec {
@@ -49,7 +44,8 @@ pub(crate) fn now() -> Duration {
 
 fn duration(time: libc::timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-=======
+}
+
 /// An instant as an absolute time of CLOCK_MONOTONIC, which std's is but does not show. Never earlier than the instant: it is off by the time
 /// between the two looks at the clock. One that has passed is now.
 pub(crate) fn monotonic(at: Instant) -> timespec {
@@ -69,5 +65,4 @@ fn later(time: timespec, by: Duration) -> timespec {
     let nanoseconds = time.tv_nsec + i64::from(by.subsec_nanos()); // each is below 10^9
     let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add(nanoseconds / 1_000_000_000);
     timespec { tv_sec: time.tv_sec.saturating_add(seconds), tv_nsec: nanoseconds % 1_000_000_000 }
->>>>>>> h/sys2
 }

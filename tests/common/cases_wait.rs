@@ -65,7 +65,9 @@ pub fn connect() -> Option<Case> {
             let own = socket::accept(listener.as_raw_fd()).unwrap();
             assert_eq!(unsafe { libc::send(mine.as_raw_fd(), b"hello".as_ptr().cast(), 5, 0) }, 5);
             assert_eq!(socket::recv(own, &mut [0; 8], socket::MsgFlags::empty()), Ok(5), "this one is connected");
-            let more = unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_NONBLOCK) };
+            let more = unsafe {
+                libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_NONBLOCK)
+            };
             assert_eq!(more, -1, "and once");
             [accepted, own].map(|fd| unsafe { libc::close(fd) });
             drop(first);
@@ -99,13 +101,18 @@ fn fifo(nr: libc::c_long, call: impl Fn(&std::path::Path) -> sys::Result<OwnedFd
     let path = fresh_path();
     nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let opens = path.clone();
-    Some(Case::new(nr, 0, move || opened(call(&opens)), move |_| {
-        let both = File::options().read(true).write(true).open(&path).unwrap(); // this never waits (fifo(7))
-        Box::new(move || {
-            std::fs::remove_file(&path).unwrap();
-            drop(both);
-        })
-    }))
+    Some(Case::new(
+        nr,
+        0,
+        move || opened(call(&opens)),
+        move |_| {
+            let both = File::options().read(true).write(true).open(&path).unwrap(); // this never waits (fifo(7))
+            Box::new(move || {
+                std::fs::remove_file(&path).unwrap();
+                drop(both);
+            })
+        },
+    ))
 }
 
 pub fn open_to_read() -> Option<Case> {
@@ -183,10 +190,15 @@ pub fn fcntl_lock_of_the_open_file() -> Option<Case> {
 /// A wait, without an end, for a pipe to become readable.
 fn readiness(nrs: &[libc::c_long], mut call: impl FnMut(&File) -> Answer + Send + 'static) -> Option<Case> {
     let (from, mut to) = pipe_files();
-    let mut case = Case::new(nrs[0], 1, move || call(&from), move |_| {
-        to.write_all(b"x").unwrap();
-        keep(to)
-    });
+    let mut case = Case::new(
+        nrs[0],
+        1,
+        move || call(&from),
+        move |_| {
+            to.write_all(b"x").unwrap();
+            keep(to)
+        },
+    );
     case.sleeps_in = nrs.iter().map(|nr| Sleep { nr: *nr, first: None }).collect();
     Some(case)
 }
