@@ -189,7 +189,8 @@ fn bytes_and_interrupts_in_a_race_lose_neither() {
             interrupted += u64::from(scope.unwrap().clear().is_some());
             (bytes, interrupted)
         });
-        let (remote, asked, done) = (caller.remote.clone().unwrap(), interrupts.clone(), Arc::new(AtomicBool::new(false)));
+        let (remote, asked, done) =
+            (caller.remote.clone().unwrap(), interrupts.clone(), Arc::new(AtomicBool::new(false)));
         let stop = done.clone();
         let interrupter = std::thread::spawn(move || {
             while !stop.load(Ordering::SeqCst) {
