@@ -7,23 +7,17 @@
 //! 3. A standard signal that is sent merges with one of its number that lies in the thread's queue; only a timer's expiry is put beside it. So
 //!    with a fence sent, the next one taken is from the thread's own queue; and when that is the fence itself, nothing else was there. Nobody is
 //!    left who could put another in: the timer is stopped, the gates are closed.
-//!    Not so where a timer was stopped after its expiry was queued: from Linux 6.13 on the kernel drops such a one when it would be taken, and goes
-//!    on to the process's queue; a fence that has merged into it is dropped with it. So where there is a timer it is the fence: made to expire it is
-//!    valid again, wherever it lies, and behind it lies nothing, since what is sent while it is there merges into it.
 //! 4. A foreign signal that was taken goes back to the thread: a real-time one behind the fence, so that their order is kept.
 
 use crate::atomic::{AtomicU64, SeqCst};
 use crate::engine::lane::Lane;
-use crate::engine::{provenance, resend};
+use crate::engine::provenance;
 use crate::kernel::send::{self, Info, take};
 use crate::signal::Signal;
 
 /// All signals are blocked, nobody is inside the lane's gates.
 pub(super) fn fence(lane: &Lane) {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
-    if Signal::from(lane.sig).is_standard() && resend::expire(lane) {
-        return until_expiry(lane);
-    }
     let fence = Info::ours(lane.sig, provenance::fence(SERIAL.fetch_add(1, SeqCst)));
     lane.count_sent(); // with a full queue it comes blank
     if lane.expects_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
@@ -38,21 +32,6 @@ pub(super) fn fence(lane: &Lane) {
         }
         put_back_foreign(lane, &info);
     }
-}
-
-/// Invariant 3: the timer's expiry is the last in the thread's queue.
-fn until_expiry(lane: &Lane) {
-    let mut foreign = None;
-    while let Some(info) = take(lane.sig) {
-        let ours = provenance::is_ours(&info, Some(lane));
-        if ours && provenance::is_expiry(&info) {
-            break;
-        }
-        if !ours {
-            foreign = Some(info);
-        }
-    }
-    foreign.into_iter().for_each(|info| put_back_foreign(lane, &info));
 }
 
 /// Invariant 3: a fence of a standard number merges into what is queued, so rounds of one fence and one take, until a fence comes back itself,

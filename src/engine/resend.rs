@@ -18,7 +18,7 @@ use crate::engine::node::Node;
 use crate::engine::record::Record;
 use crate::engine::{interrupt, provenance};
 use crate::kernel::frame::Caller;
-use crate::kernel::{clock, raw, timer};
+use crate::kernel::{clock, timer};
 use crate::resend::{Pauses, Resend};
 use nix::errno::Errno;
 
@@ -141,18 +141,6 @@ pub(super) fn start(lane: &Lane, pauses: Pauses) {
 /// Where the queue is full, the expiry of a timer that was made before still finds room. `false` if there is none.
 pub(super) fn start_at_once(lane: &Lane) -> bool {
     lane.timer.is_made() && arm(lane, 1).is_ok()
-}
-
-/// Has the timer expire now, for a drain, and returns when that is queued. `false` if there is none.
-pub(super) fn expire(lane: &Lane) -> bool {
-    let id = lane.timer.id.load(SeqCst);
-    if id == NONE || timer::set(id, 1).is_err() {
-        return false;
-    }
-    while timer::is_running(id) {
-        raw::pause_for(1); // who merely looked again would keep the kernel from it under SCHED_FIFO, where timers are a thread's work
-    }
-    true
 }
 
 /// The timer has expired: if somebody still waits, it is armed anew (invariant 2).

@@ -47,16 +47,6 @@ pub(crate) fn set(id: i32, nanoseconds: u64) -> Result<(), Errno> {
     unsafe { raw::call(libc::SYS_timer_settime, [id as usize, 0, &raw const new as usize, 0]) }.map(drop)
 }
 
-/// `int timer_gettime(timer_t id, struct itimerspec *now)`, timer_gettime(2): whether it is still to expire. The kernel says no only when the signal
-/// is queued, which happens under the same lock (`kernel/time/posix-timers.c`).
-pub(crate) fn is_running(id: i32) -> bool {
-    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut now = libc::itimerspec { it_interval: none, it_value: none };
-    // SAFETY: `now` is written.
-    let answer = unsafe { raw::call(libc::SYS_timer_gettime, [id as usize, &raw mut now as usize, 0, 0]) };
-    answer.is_ok() && (now.it_value.tv_sec, now.it_value.tv_nsec) != (0, 0)
-}
-
 /// `int timer_delete(timer_t id)`, timer_delete(2).
 pub(crate) fn delete(id: i32) {
     // SAFETY: an integer.
