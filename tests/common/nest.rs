@@ -134,8 +134,10 @@ impl Pipe {
     }
 
     pub fn drain(&self) {
+        let mut room = vec![0u8; 65536];
         while self.filled() > 0 {
-            common::plain_read(&self.reader).expect("there are bytes");
+            let n = unsafe { libc::read(self.raw(), room.as_mut_ptr().cast(), room.len()) };
+            assert!(n > 0, "read: {}", std::io::Error::last_os_error());
         }
     }
 }
@@ -324,6 +326,41 @@ pub fn pending() -> u64 {
     let mut set = 0u64;
     assert_eq!(unsafe { libc::syscall(libc::SYS_rt_sigpending, &mut set, 8usize) }, 0);
     set
+}
+
+/// While it lives the calling thread has one processor and the other thread another, if there are two: what one sends lands at any instruction of the other.
+#[derive(Debug)]
+pub struct Apart {
+    tids: [libc::pid_t; 2],
+    before: [libc::cpu_set_t; 2],
+}
+
+impl Apart {
+    pub fn from(other: libc::pid_t) -> Apart {
+        let tids = [common::gettid(), other];
+        let before = tids.map(|tid| {
+            let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+            assert_eq!(unsafe { libc::sched_getaffinity(tid, size_of_val(&set), &mut set) }, 0);
+            set
+        });
+        let mut processors = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before[0]) });
+        if let (Some(first), Some(second)) = (processors.next(), processors.next()) {
+            for (tid, cpu) in tids.into_iter().zip([first, second]) {
+                let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+                unsafe { libc::CPU_SET(cpu, &mut set) };
+                unsafe { libc::sched_setaffinity(tid, size_of_val(&set), &set) };
+            }
+        }
+        Apart { tids, before }
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        for (tid, set) in self.tids.iter().zip(&self.before) {
+            unsafe { libc::sched_setaffinity(*tid, size_of_val(set), set) };
+        }
+    }
 }
 
 /// A stack for handlers with room for many frames; std's own has 8 KiB.
