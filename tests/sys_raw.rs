@@ -171,12 +171,31 @@ fn bad_sets() {
     let hour = Some(libc::timespec { tv_sec: 3600, tv_nsec: 0 }.into());
     assert_errno(sys::pselect(None, Some(&mut set), None, None, hour, None), Errno::EBADF);
     assert!(set.contains(closed), "as it was");
-    // More than a set has: no more than a set has is looked at.
+}
+
+/// In a process with more descriptors than a set has bits a greater `nfds` would make the kernel read and write behind the set.
+#[test]
+fn no_more_is_looked_at_than_a_set_has() {
+    let _t = common::begin();
+    let mut limit = unsafe { std::mem::zeroed::<libc::rlimit>() };
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let (pipe, _write) = common::pipe();
+    let high = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 2000) };
+    if high < 0 {
+        println!("SKIPPED: pselect beyond a set: no descriptor above 2000: RLIMIT_NOFILE is {}", limit.rlim_max);
+        return;
+    }
+    let _high = unsafe { OwnedFd::from_raw_fd(high) };
     let zero = Some(libc::timespec { tv_sec: 0, tv_nsec: 0 }.into());
     let mut sets = [FdSet::new(), FdSet::new()];
-    let [read, guard] = &mut sets;
-    assert_eq!(sys::pselect(Some(i32::MAX), Some(read), None, None, zero, None), Ok(0));
-    assert_eq!(*guard, FdSet::new());
+    sets[1].insert(pipe.as_fd());
+    let before = sets[1];
+    for nfds in [1025, high + 1, i32::MAX] {
+        assert_eq!(sys::pselect(Some(nfds), Some(&mut sets[0]), None, None, zero, None), Ok(0));
+        assert_eq!(sets[1], before);
+    }
 }
 
 fn bad_epolls() {
