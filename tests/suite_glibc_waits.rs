@@ -98,11 +98,18 @@ fn an_interrupt_of_one_waiter_does_not_eat_the_wake_up_of_another() {
         let waiters = [(); 2].map(|()| {
             let waits = semaphore.clone();
             // Whoever is ended passes on what it may have been woken for, as any wait on a futex must.
-            let wait = move |_: &Scope, _: &_| waits.wait(None).inspect_err(|_| if waits.count() > 0 { waits.wake() });
+            let wait = move |_: &Scope, _: &_| {
+                waits.wait(None).inspect_err(|_| {
+                    if waits.count() > 0 {
+                        waits.wake()
+                    }
+                })
+            };
             worker(libc::SIGUSR1, wait).asleep(&sleep(libc::SYS_futex))
         });
+        let remote = waiters[0].remote.clone();
         std::thread::scope(|threads| {
-            threads.spawn(|| waiters[0].remote.interrupt());
+            threads.spawn(move || remote.interrupt());
             semaphore.post();
         });
         let [first, second] = waiters;

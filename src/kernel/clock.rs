@@ -37,3 +37,32 @@ fn later(time: timespec, by: Duration) -> timespec {
     let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add(nanoseconds / 1_000_000_000);
     timespec { tv_sec: time.tv_sec.saturating_add(seconds), tv_nsec: nanoseconds % 1_000_000_000 }
 }
+
+/// The same clock, as the kernel tells it.
+#[inline]
+pub(crate) fn coarse() -> libc::timespec {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is written; the clock exists since Linux 2.6.32.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time
+}
+
+/// An instant that is not before the one at which [`coarse`] told `time`: a step of that clock later.
+pub(crate) fn end_of_coarse(time: libc::timespec) -> Duration {
+    let mut step = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `step` is written; the clock exists since Linux 2.6.32.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut step) };
+    duration(time) + duration(step)
+}
+
+/// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC.
+pub(crate) fn now() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is written; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    duration(time)
+}
+
+fn duration(time: libc::timespec) -> Duration {
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

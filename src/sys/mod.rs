@@ -14,13 +14,20 @@ mod sleep;
 mod transfer;
 
 pub use children::{wait4, waitid};
-pub use io::read;
 pub use queues::{mq_receive, mq_send, msgrcv, msgsnd, semtimedop};
 pub use raw::syscall;
 pub use ready::{epoll_pwait, epoll_wait, poll, ppoll, pselect};
 pub use signals::sigtimedwait;
 pub use sleep::{clock_nanosleep, futex_wait};
 pub use transfer::{copy_file_range, getrandom, sendfile, splice, tee};
+mod files;
+mod messages;
+mod net;
+
+pub use files::{fcntl_lock, fdatasync, flock, fsync, ioctl, msync, open, openat, tcdrain};
+pub use io::{pread, preadv, pwrite, pwritev, read, readv, write, writev};
+pub use messages::{recvmmsg, recvmsg, sendmmsg, sendmsg};
+pub use net::{accept4, connect, recv, recvfrom, send, sendto};
 
 /// What every call here returns.
 pub type Result<T> = std::result::Result<T, crate::Error>;

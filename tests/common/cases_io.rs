@@ -164,10 +164,10 @@ pub fn recvmmsg() -> Option<Case> {
     let (one, other) = UnixDatagram::pair().unwrap();
     let call = move || {
         let mut buffers = [BLANK; 2];
-        let [mut first, mut second] = [&mut buffers[0], &mut buffers[1]]
+        let [mut first, mut second] = buffers
+            .each_mut()
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
-        let mut messages =
-            [&mut first, &mut second].map(|part| libc::mmsghdr { msg_hdr: header(part), msg_len: 0 });
+        let mut messages = [&mut first, &mut second].map(|part| libc::mmsghdr { msg_hdr: header(part), msg_len: 0 });
         let answer = unsafe { sys::recvmmsg(&one, &mut messages, flags()) };
         let lengths = messages.map(|message| message.msg_len);
         match answer {
@@ -216,8 +216,7 @@ pub fn sendmmsg() -> Option<Case> {
     let (one, other, filling) = full_stream();
     let call = move || {
         let (mut first, mut second) = (iovec(b"he"), iovec(b"llo"));
-        let mut messages =
-            [&mut first, &mut second].map(|part| libc::mmsghdr { msg_hdr: header(part), msg_len: 0 });
+        let mut messages = [&mut first, &mut second].map(|part| libc::mmsghdr { msg_hdr: header(part), msg_len: 0 });
         unsafe { sys::sendmmsg(&one, &mut messages, flags()) }
     };
     Some(Case::new(libc::SYS_sendmmsg, 2, call, move |_| filled_then_hello(as_file(other), filling)))

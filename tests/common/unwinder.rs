@@ -53,8 +53,7 @@ struct Raw {
 }
 
 impl Raw {
-    const NOTHING: Raw =
-        Raw { pc: 0, frames: [Frame { pc: 0, is_interrupted: false, function: 0 }; ROOM], count: 0 };
+    const NOTHING: Raw = Raw { pc: 0, frames: [Frame { pc: 0, is_interrupted: false, function: 0 }; ROOM], count: 0 };
 
     fn walk(pc: usize) -> Raw {
         let mut raw = Raw { pc, ..Raw::NOTHING };
