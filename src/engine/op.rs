@@ -19,9 +19,9 @@ use nix::errno::Errno;
 #[inline]
 pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Result<T, Error> {
     fork::check();
-    let record = Record::current();
-    record.into_iter().for_each(nested::look);
     loop {
+        let record = Record::current();
+        record.into_iter().for_each(nested::look);
         match call(Door::of(record.map(|record| &record.window))) {
             Err(Errno::EINTR) => interrupted(record)?,
             answer => return answer.map_err(Error::Os),

@@ -17,27 +17,6 @@ pub(crate) fn coarse_milliseconds() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// An instant as an absolute time of CLOCK_MONOTONIC, which std's is but does not show. Never earlier than the instant: it is off by the time
-/// between the two looks at the clock. One that has passed is now.
-pub(crate) fn monotonic(at: Instant) -> timespec {
-    let rest = at.saturating_duration_since(Instant::now());
-    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is written; the clock exists since Linux 2.6.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    later(time, rest)
-}
-
-/// A length of time; one that the kernel's seconds do not hold is as long as they can say.
-pub(crate) fn length(of: Duration) -> timespec {
-    later(timespec { tv_sec: 0, tv_nsec: 0 }, of)
-}
-
-fn later(time: timespec, by: Duration) -> timespec {
-    let nanoseconds = time.tv_nsec + i64::from(by.subsec_nanos()); // each is below 10^9
-    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add(nanoseconds / 1_000_000_000);
-    timespec { tv_sec: time.tv_sec.saturating_add(seconds), tv_nsec: nanoseconds % 1_000_000_000 }
-}
-
 /// The same clock, as the kernel tells it.
 #[inline]
 pub(crate) fn coarse() -> libc::timespec {
@@ -65,4 +44,25 @@ pub(crate) fn now() -> Duration {
 
 fn duration(time: libc::timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// An instant as an absolute time of CLOCK_MONOTONIC, which std's is but does not show. Never earlier than the instant: it is off by the time
+/// between the two looks at the clock. One that has passed is now.
+pub(crate) fn monotonic(at: Instant) -> timespec {
+    let rest = at.saturating_duration_since(Instant::now());
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is written; the clock exists since Linux 2.6.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    later(time, rest)
+}
+
+/// A length of time; one that the kernel's seconds do not hold is as long as they can say.
+pub(crate) fn length(of: Duration) -> timespec {
+    later(timespec { tv_sec: 0, tv_nsec: 0 }, of)
+}
+
+fn later(time: timespec, by: Duration) -> timespec {
+    let nanoseconds = time.tv_nsec + i64::from(by.subsec_nanos()); // each is below 10^9
+    let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add(nanoseconds / 1_000_000_000);
+    timespec { tv_sec: time.tv_sec.saturating_add(seconds), tv_nsec: nanoseconds % 1_000_000_000 }
 }

@@ -430,9 +430,11 @@ pub fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
 pub struct Jump([u64; 64]);
 
 impl Jump {
+    pub const ZERO: Jump = Jump([0; 64]);
+
     #[allow(clippy::new_without_default)] // it is what a jump needs, not a value
     pub fn new() -> Jump {
-        Jump([0; 64])
+        Jump::ZERO
     }
 }
 

@@ -1,0 +1,526 @@
+//! Rounds of one call each, in a child that is stepped: what the child does, and how the tracer leads it to an instruction, makes something arrive
+//! there, and looks at what comes of it. Beside `mod common;` and `mod tracee;`.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block
+)]
+
+use crate::common;
+use crate::tracee::{Labels, Registers, Stop, Tracee, trap};
+use eintr::{Delivery, Error, Remote, Scope};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering::SeqCst};
+
+/// Signals and actions of a child.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// The scope's number.
+    pub ours: i32,
+    /// Flags of a handler that stands behind ours; without one the default does.
+    pub behind: Option<i32>,
+    /// The number of the foreign signal.
+    pub foreign: i32,
+    pub foreign_flags: i32,
+    /// What its handler blocks.
+    pub foreign_mask: &'static [i32],
+}
+
+/// What the call is, and what it would do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Read an empty pipe: it blocks.
+    Empty,
+    /// Read a pipe with a byte in it.
+    Byte,
+    /// Read the end of a pipe that is for writing: EBADF.
+    WriteEnd,
+    /// Read an empty pipe that does not block: EAGAIN.
+    NonBlocking,
+    /// Read an empty pipe with an interrupt that was acknowledged already: it is cancelled.
+    Acknowledged,
+    /// Read an empty pipe as people do by hand: a flag, and read(2).
+    Naive,
+    /// No call: the child ends.
+    End,
+}
+
+const SHAPES: [Shape; 7] =
+    [Shape::Empty, Shape::Byte, Shape::WriteEnd, Shape::NonBlocking, Shape::Acknowledged, Shape::Naive, Shape::End];
+
+/// Where the child stands when it traps.
+const ORDER: u32 = 1;
+const BEFORE: u32 = 2;
+const BEHIND: u32 = 3;
+const AFTER: u32 = 4;
+
+/// What a call answered: a count, an errno made negative, or this.
+pub const INTERRUPTED: i64 = -1000;
+const SENTINEL: i32 = 4242;
+
+/// What the child and its tracer share.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Board {
+    shape: AtomicU32,
+    place: AtomicU32,
+    answer: AtomicI64,
+    errno: AtomicI32,
+    interrupted: AtomicBool,
+    left: AtomicI32,
+    after: AtomicI64,
+    foreign_runs: AtomicU32,
+    behind_runs: AtomicU32,
+}
+
+static BOARD: std::sync::atomic::AtomicPtr<Board> = std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
+
+impl Board {
+    fn map() -> &'static Board {
+        let (size, protection) = (size_of::<Board>(), libc::PROT_READ | libc::PROT_WRITE);
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        assert!(at != libc::MAP_FAILED);
+        BOARD.store(at.cast(), SeqCst);
+        // Zeroes are valid, and it is never unmapped.
+        unsafe { &*at.cast::<Board>() }
+    }
+
+    fn stand(&self, place: u32) {
+        self.place.store(place, SeqCst);
+        trap();
+    }
+}
+
+extern "C" fn on_foreign(_: i32) {
+    unsafe { &*BOARD.load(SeqCst) }.foreign_runs.fetch_add(1, SeqCst);
+}
+
+extern "C" fn on_behind(_: i32) {
+    unsafe { &*BOARD.load(SeqCst) }.behind_runs.fetch_add(1, SeqCst);
+}
+
+extern "C" fn on_naive(_: i32) {}
+
+/// The number of the naive twin, whose handler does nothing and restarts nothing.
+const NAIVE: i32 = libc::SIGHUP;
+static FLAG: AtomicBool = AtomicBool::new(false);
+
+/// What everybody writes first.
+fn naive_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
+    loop {
+        if FLAG.swap(false, SeqCst) {
+            return Err(INTERRUPTED);
+        }
+        let n = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
+        if n >= 0 {
+            return Ok(n as usize);
+        }
+        match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+            libc::EINTR => {}
+            errno => return Err(-i64::from(errno)),
+        }
+    }
+}
+
+fn sys_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
+    eintr::sys::read(fd, buf).map_err(|e| match e {
+        Error::Interrupted(_) => INTERRUPTED,
+        Error::Os(errno) => -(errno as i64),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn number(answer: Result<usize, i64>) -> i64 {
+    answer.map_or_else(|e| e, |n| n as i64)
+}
+
+fn bytes_in(fd: &OwnedFd) -> i32 {
+    let mut n = 0;
+    assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &mut n) }, 0);
+    n
+}
+
+/// A pipe to read, and one that does not block.
+#[derive(Debug)]
+struct Pipes {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    non_blocking: OwnedFd,
+    _its_writer: OwnedFd,
+}
+
+impl Pipes {
+    fn new() -> Pipes {
+        let ((reader, writer), (non_blocking, _its_writer)) = (common::pipe(), common::pipe());
+        assert_eq!(unsafe { libc::fcntl(non_blocking.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+        Pipes { reader, writer, non_blocking, _its_writer }
+    }
+
+    fn write(&self) {
+        assert_eq!(unsafe { libc::write(self.writer.as_raw_fd(), [7u8].as_ptr().cast(), 1) }, 1);
+    }
+}
+
+// The child's side.
+
+fn child(board: &Board, setup: Setup, pipes: &Pipes, commands: File, replies: File) {
+    common::install(NAIVE, on_naive as *const () as usize, 0, &[]);
+    common::install(setup.foreign, on_foreign as *const () as usize, setup.foreign_flags, setup.foreign_mask);
+    if let Some(flags) = setup.behind {
+        common::install(setup.ours, on_behind as *const () as usize, flags, &[]);
+    }
+    let (action, mask) = (common::action(setup.ours), common::mask());
+    let scope = Scope::enter(setup.ours).expect("enter");
+    let (remote, tid) = (scope.remote(), common::gettid());
+    common::unsignalled(move || other_thread(tid, &remote, commands, replies));
+    loop {
+        board.stand(ORDER);
+        match SHAPES[board.shape.load(SeqCst) as usize] {
+            Shape::End => break,
+            shape => round(board, shape, &scope, pipes),
+        }
+    }
+    scope.leave().expect("our action stands");
+    assert_eq!((common::action(setup.ours), common::mask()), (action, mask), "as before the scope");
+}
+
+/// Interrupts when the tracer says so, however the traced thread is held.
+fn other_thread(tid: libc::pid_t, remote: &Remote, mut commands: File, mut replies: File) {
+    let mut command = [0];
+    while commands.read_exact(&mut command).is_ok() {
+        let reply = match command[0] {
+            b'i' => match remote.interrupt_once() {
+                Delivery::Sent => b's',
+                Delivery::Held => b'h',
+                other => panic!("{other:?}"),
+            },
+            _ => {
+                FLAG.store(true, SeqCst);
+                unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), tid, NAIVE) };
+                b's'
+            }
+        };
+        replies.write_all(&[reply]).expect("the tracer listens");
+    }
+}
+
+fn round(board: &Board, shape: Shape, scope: &Scope, pipes: &Pipes) {
+    let fd = match shape {
+        Shape::WriteEnd => pipes.writer.as_fd(),
+        Shape::NonBlocking => pipes.non_blocking.as_fd(),
+        _ => pipes.reader.as_fd(),
+    };
+    if shape == Shape::Byte {
+        pipes.write();
+    }
+    if shape == Shape::Acknowledged {
+        scope.remote().interrupt_once();
+        assert!(eintr::check().is_err());
+    }
+    let mut buf = [0];
+    unsafe { *libc::__errno_location() = SENTINEL };
+    board.stand(BEFORE);
+    let answer = if shape == Shape::Naive { naive_read(fd, &mut buf) } else { sys_read(fd, &mut buf) };
+    board.errno.store(unsafe { *libc::__errno_location() }, SeqCst);
+    board.answer.store(number(answer), SeqCst);
+    board.stand(BEHIND);
+    board.interrupted.store(scope.interrupted().is_some(), SeqCst);
+    let left = bytes_in(&pipes.reader);
+    board.left.store(left, SeqCst);
+    let cleared = scope.clear().is_some();
+    assert_eq!(cleared, board.interrupted.load(SeqCst), "what was there is cleared");
+    if left > 0 {
+        assert_eq!(sys_read(pipes.reader.as_fd(), &mut [0; 8]), Ok(left as usize), "what was left is there");
+    }
+    FLAG.store(false, SeqCst);
+    board.stand(AFTER);
+    board.after.store(number(sys_read(pipes.reader.as_fd(), &mut buf)), SeqCst);
+    scope.clear();
+}
+
+// The tracer's side.
+
+/// What arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    Ours,
+    Foreign,
+    /// Both are pending when the thread goes on: the kernel builds the frames in the order of the numbers.
+    Both,
+    /// Ours, when the thread stands at the first instruction of the foreign signal's handler.
+    OnTop,
+    /// Ours, when that handler has returned into the stub and so many instructions were run since.
+    Behind(usize),
+    /// Flag and signal of the naive twin.
+    Naive,
+}
+
+impl Arrival {
+    fn interrupts(self) -> bool {
+        self != Arrival::Foreign
+    }
+    fn is_foreign_too(self) -> bool {
+        !matches!(self, Arrival::Ours | Arrival::Naive)
+    }
+}
+
+/// Where a round's arrival is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Right before the instruction at this address is run.
+    At(u64),
+    /// Asleep in the call.
+    Asleep,
+}
+
+/// What came of a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    pub answer: i64,
+    /// The scope's interrupt is there when the call has come back.
+    pub interrupted: bool,
+    /// Bytes in the pipe then.
+    pub left: i32,
+    /// The thread was found asleep after the arrival, so a byte was written.
+    pub slept: bool,
+    /// Where ours, or the foreign one alone, found the thread in the end.
+    pub met: Spot,
+}
+
+/// What is compared when the stub returns.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    registers: Registers,
+    returns_to: u64,
+    window: u64,
+    mark: u64,
+}
+
+#[derive(Debug)]
+pub struct Stepper {
+    pub setup: Setup,
+    pub labels: Labels,
+    tracee: Tracee,
+    board: &'static Board,
+    pipes: Pipes,
+    commands: File,
+    replies: File,
+    mask: u64,
+    /// Rounds made.
+    pub rounds: u64,
+    /// As the stub was entered in this round, until it returns.
+    entry: Option<Entry>,
+}
+
+impl Stepper {
+    /// `None`: ptrace is not permitted.
+    pub fn start(setup: Setup) -> Option<Stepper> {
+        let (board, pipes, labels) = (Board::map(), Pipes::new(), Labels::of_this_executable());
+        let ((to_read, commands), (replies, to_write)) = (common::pipe(), common::pipe());
+        let tracee =
+            Tracee::start(libc::SYS_read, || child(board, setup, &pipes, File::from(to_read), File::from(to_write)))?;
+        let (commands, replies) = (File::from(commands), File::from(replies));
+        let mask = tracee.mask();
+        Some(Stepper { setup, labels, tracee, board, pipes, commands, replies, mask, rounds: 0, entry: None })
+    }
+
+    /// Lets the child leave its scope and end.
+    pub fn end(self) {
+        self.board.shape.store(Shape::End as u32, SeqCst);
+        self.tracee.end();
+    }
+
+    fn place(&self) -> u32 {
+        self.board.place.load(SeqCst)
+    }
+
+    /// To the child's next trap.
+    fn go_on(&mut self, place: u32) {
+        assert_eq!((self.tracee.go(), self.place()), (Stop::Trap, place), "{:?}", self.setup);
+    }
+
+    /// To right before the call.
+    fn begin(&mut self, shape: Shape) {
+        self.rounds += 1;
+        self.board.shape.store(shape as u32, SeqCst);
+        self.go_on(BEFORE);
+        self.tracee.passed.clear();
+    }
+
+    /// To the first instruction of the stub.
+    fn enter(&mut self) {
+        self.tracee.go_to(self.labels.first);
+        let registers = self.tracee.registers();
+        assert_eq!(registers.rsp % 16, 8, "the stack is aligned to 16 at the call, which has pushed an address");
+        let word = |at| self.tracee.word(at);
+        // The seventh and eighth arguments lie above the return address; the eighth is the Window.
+        let (returns_to, window) = (word(registers.rsp), word(registers.rsp + 16));
+        self.entry = Some(Entry { registers, returns_to, window, mark: word(window + 8) });
+        self.tracee.break_at(returns_to);
+    }
+
+    /// The instructions that a round runs through, from the stub's first to its return, with nothing arriving; `Asleep` if it blocks then.
+    pub fn path_of_stub(&mut self, shape: Shape) -> Vec<Spot> {
+        self.begin(shape);
+        self.enter();
+        let labels = self.labels;
+        self.path(|stepper| labels.has(stepper.tracee.pc()))
+    }
+
+    /// The same from right before the call to right behind it, the code around the stub too.
+    pub fn path_of_call(&mut self, shape: Shape) -> Vec<Spot> {
+        self.begin(shape);
+        self.path(|stepper| stepper.place() == BEFORE)
+    }
+
+    fn path(&mut self, inside: impl Fn(&Stepper) -> bool) -> Vec<Spot> {
+        let mut path = Vec::new();
+        while path.last() != Some(&Spot::Asleep) && inside(self) {
+            path.push(Spot::At(self.tracee.pc()));
+            if self.tracee.step() == Stop::Asleep {
+                path.push(Spot::Asleep);
+            }
+        }
+        assert_eq!(self.tracee.passed, [0; 0], "nothing arrives by itself");
+        self.finish(path.last() == Some(&Spot::Asleep));
+        path
+    }
+
+    /// One round: along `path`, which begins at the stub or right before the call, to its last spot; there `arrival` is made.
+    pub fn round(&mut self, shape: Shape, path: &[Spot], arrival: Arrival) -> Outcome {
+        self.begin(shape);
+        if path[0] == Spot::At(self.labels.first) {
+            self.enter();
+        }
+        let runs = self.board.foreign_runs.load(SeqCst);
+        let met = self.walk(path, arrival);
+        let slept = self.finish(met == Spot::Asleep);
+        let (interrupted, left) = (self.board.interrupted.load(SeqCst), self.board.left.load(SeqCst));
+        let foreign = self.board.foreign_runs.load(SeqCst) - runs;
+        assert_eq!(foreign, u32::from(arrival.is_foreign_too()), "runs of the foreign handler");
+        assert_eq!(self.board.behind_runs.load(SeqCst), 0, "nothing of ours reaches the action behind");
+        Outcome { answer: self.board.answer.load(SeqCst), interrupted, left, slept, met }
+    }
+
+    /// Where the thread is when all has arrived.
+    fn walk(&mut self, path: &[Spot], arrival: Arrival) -> Spot {
+        let foreign = on_foreign as *const () as u64;
+        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+            self.tracee.break_at(foreign); // it can be set while the thread stands, and not while it sleeps
+        }
+        for (from, to) in path.iter().zip(&path[1..]) {
+            assert_eq!(*from, Spot::At(self.tracee.pc()), "the same way as before");
+            assert_eq!(self.step(), *to, "the same way as before");
+        }
+        assert_eq!(self.tracee.passed, [0; 0], "nothing arrives by itself");
+        let mut met = *path.last().expect("a spot");
+        if arrival.is_foreign_too() {
+            self.tracee.signal(self.setup.foreign);
+        }
+        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+            let stop = if met == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
+            assert_eq!((stop, self.tracee.pc()), (Stop::Trap, foreign));
+        }
+        match arrival {
+            Arrival::Foreign => {}
+            Arrival::Naive => self.command(b'n'),
+            Arrival::Ours | Arrival::Both => self.command(b'i'),
+            Arrival::OnTop => {
+                self.command(b'i');
+                met = Spot::At(foreign);
+            }
+            Arrival::Behind(steps) => {
+                // It steps over the return, too, and into a second call.
+                self.entry = None;
+                self.tracee.forget_breakpoints();
+                met = self.leave_handler(steps);
+                self.command(b'i');
+            }
+        }
+        met
+    }
+
+    fn step(&mut self) -> Spot {
+        match self.tracee.step() {
+            Stop::Asleep => Spot::Asleep,
+            Stop::Trap => Spot::At(self.tracee.pc()),
+        }
+    }
+
+    /// From the handler back into the stub, and as many steps further; fewer if it falls asleep.
+    fn leave_handler(&mut self, steps: usize) -> Spot {
+        while !self.labels.has(self.tracee.pc()) {
+            assert_eq!(self.tracee.step(), Stop::Trap);
+        }
+        let mut met = Spot::At(self.tracee.pc());
+        for _ in 0..steps {
+            if met == Spot::Asleep {
+                break;
+            }
+            met = self.step();
+        }
+        met
+    }
+
+    /// From the middle of a call to the child's next order, looking at all there is to see on the way. `true`: it slept, and was woken by a byte.
+    fn finish(&mut self, asleep: bool) -> bool {
+        let mut stop = if asleep { self.tracee.wait() } else { self.tracee.go() };
+        let mut slept = false;
+        loop {
+            match stop {
+                Stop::Asleep => {
+                    assert!(!slept, "it sleeps although there is a byte");
+                    slept = true;
+                    self.pipes.write();
+                    stop = self.tracee.wait();
+                }
+                Stop::Trap if self.place() == BEHIND => break,
+                Stop::Trap => {
+                    let entry = self.entry.take().expect("the stub was entered, and has not returned yet");
+                    self.look_at_return(&entry);
+                    stop = self.tracee.go();
+                }
+            }
+        }
+        self.entry = None;
+        self.tracee.forget_breakpoints();
+        self.go_on(AFTER);
+        assert!(self.board.errno.load(SeqCst) == SENTINEL || self.shape() == Shape::Naive, "errno was written");
+        // The scope works on: a plain round.
+        assert_eq!(self.tracee.go(), Stop::Asleep, "a call with nothing pending blocks");
+        self.command(b'i');
+        assert_eq!((self.tracee.wait(), self.place()), (Stop::Trap, ORDER), "an interrupt ends it");
+        assert_eq!(self.board.after.load(SeqCst), INTERRUPTED);
+        assert_eq!(self.tracee.mask(), self.mask, "the mask is as before the call");
+        slept
+    }
+
+    fn shape(&self) -> Shape {
+        SHAPES[self.board.shape.load(SeqCst) as usize]
+    }
+
+    fn look_at_return(&self, entry: &Entry) {
+        let (was, is) = (&entry.registers, self.tracee.registers());
+        assert_eq!(is.rip, entry.returns_to);
+        assert_eq!(is.rsp, was.rsp + 8, "the stack pointer, less the address that the return took");
+        let kept = |r: &Registers| [r.rbx, r.rbp, r.r12, r.r13, r.r14, r.r15];
+        assert_eq!(kept(&is), kept(was), "rbx, rbp, r12 to r15 are the caller's");
+        assert_eq!(is.eflags & 1 << 10, 0, "the direction flag is off");
+        assert_eq!(self.tracee.word(entry.window + 8), entry.mark, "the mark is as it was");
+    }
+
+    /// Has the child's other thread interrupt.
+    fn command(&mut self, command: u8) {
+        self.commands.write_all(&[command]).expect("the child listens");
+        let mut reply = [0];
+        self.replies.read_exact(&mut reply).expect("the child replies");
+        assert_eq!(reply, [b's'], "a signal is sent: nothing is on its way");
+    }
+}
