@@ -107,8 +107,9 @@ fn an_interrupt_of_one_waiter_does_not_eat_the_wake_up_of_another() {
             };
             worker(libc::SIGUSR1, wait).asleep(&sleep(libc::SYS_futex))
         });
+        let remote = waiters[0].remote.clone();
         std::thread::scope(|threads| {
-            threads.spawn(|| waiters[0].remote.interrupt());
+            threads.spawn(move || remote.interrupt());
             semaphore.post();
         });
         let [first, second] = waiters;
