@@ -246,6 +246,15 @@ pub fn plain_read(fd: &impl std::os::fd::AsRawFd) -> Result<usize, i32> {
     if n < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(n as usize) }
 }
 
+/// One plain `ppoll(2)` for something to read, without end, never retried: unlike a read it is ended by every signal that runs a handler, with SA_RESTART
+/// or without (signal(7)). `Err`: errno.
+pub fn plain_wait(fd: &impl std::os::fd::AsRawFd) -> Result<(), i32> {
+    let mut ready = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let (forever, as_it_is) = (std::ptr::null::<libc::timespec>(), std::ptr::null::<u64>());
+    let n = unsafe { libc::syscall(libc::SYS_ppoll, &mut ready, 1, forever, as_it_is, 8usize) };
+    if n < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(()) }
+}
+
 const CHILD: &str = "EINTR_TEST_CHILD";
 
 /// Whether this process was started by [`own_process`] for the test of that name.
