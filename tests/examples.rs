@@ -25,7 +25,7 @@ fn example(name: &str) -> Command {
         }
         profile.join("examples")
     });
-    let mut command = Command::new(directory.join(name));
+    let mut command = common::program(directory.join(name));
     let end_with_this_thread = || ok(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0);
     // SAFETY: prctl(2), which is async-signal-safe, is all that runs between fork and exec.
     unsafe { command.pre_exec(end_with_this_thread) };
@@ -142,10 +142,7 @@ impl Running {
     }
     /// Waits until its main thread sleeps in recv(2).
     fn wait_in_recv(&self) {
-        let (pid, recv) = (self.child.id(), format!("{} ", libc::SYS_recvfrom));
-        common::wait_until(|| {
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/syscall")).is_ok_and(|s| s.starts_with(&recv))
-        });
+        common::wait_process_blocked_in(self.child.id() as libc::pid_t, libc::SYS_recvfrom);
     }
 }
 

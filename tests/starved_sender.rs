@@ -37,12 +37,6 @@ impl Cost {
     }
 }
 
-/// The number of the system call in which /proc shows the thread asleep; `None` while it runs.
-fn asleep_in(tid: libc::pid_t) -> Option<libc::c_long> {
-    let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).ok()?;
-    s.split_whitespace().next()?.parse().ok()
-}
-
 /// Puts a sender inside the gate of a fresh scope and lets this thread do `end`, which must wait for it; while it waits, another thread looks at it.
 fn waits_asleep_for_the_sender_inside<T>(what: &str, end: impl FnOnce(Scope) -> T) -> Option<T> {
     let scope = Scope::enter(SIG).expect("enter");
@@ -52,13 +46,13 @@ fn waits_asleep_for_the_sender_inside<T>(what: &str, end: impl FnOnce(Scope) -> 
     let (waiter, over) = (common::gettid(), AtomicBool::new(false));
     let result = std::thread::scope(|s| {
         let looker = s.spawn(|| {
-            common::wait_until(|| asleep_in(waiter) == Some(libc::SYS_futex) || over.load(SeqCst));
+            common::wait_until(|| common::blocked_in(waiter) == libc::SYS_futex || over.load(SeqCst));
             assert!(!over.load(SeqCst), "{what} did not wait for the sender inside the gate");
             // Asleep it costs nothing at all, however long it takes: the counters stand still.
             let start = Cost::of(waiter);
             std::thread::sleep(Duration::from_millis(300));
             let end = Cost::of(waiter);
-            assert_eq!(asleep_in(waiter), Some(libc::SYS_futex), "{what} no longer sleeps, {start:?}, {end:?}");
+            assert_eq!(common::blocked_in(waiter), libc::SYS_futex, "{what} no longer sleeps, {start:?}, {end:?}");
             assert_eq!(start, end, "{what} did something while it waited");
             assert!(!over.load(SeqCst), "{what} did not wait for the sender inside the gate");
             println!("{what}: asleep while the sender was held: {end:?}");
@@ -129,11 +123,11 @@ fn while_drop_waits_nobody_new_gets_in() {
     let waiter = common::gettid();
     std::thread::scope(|s| {
         s.spawn(move || {
-            common::wait_until(|| asleep_in(waiter) == Some(libc::SYS_futex));
+            common::wait_until(|| common::blocked_in(waiter) == libc::SYS_futex);
             for _ in 0..1000 {
                 assert_eq!(remote.interrupt(), Delivery::Gone);
             }
-            assert_eq!(asleep_in(waiter), Some(libc::SYS_futex), "those who were turned away woke the drop");
+            assert_eq!(common::blocked_in(waiter), libc::SYS_futex, "those who were turned away woke the drop");
             held.release();
         });
         drop(scope);
@@ -250,7 +244,7 @@ fn under_sched_fifo_a_held_sender_of_lower_priority_gets_out() {
         // Whoever lets the sender go is an ordinary thread that may run anywhere; it waits until the drop has slept or run for a while.
         let looker = unpinned(move || {
             let begun = Instant::now();
-            while asleep_in(own) != Some(libc::SYS_futex) && begun.elapsed() < Duration::from_secs(1) {
+            while common::blocked_in(own) != libc::SYS_futex && begun.elapsed() < Duration::from_secs(1) {
                 std::thread::yield_now();
             }
             held.release()

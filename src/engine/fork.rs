@@ -12,6 +12,7 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
+use crate::engine::resend;
 use crate::engine::slot::Slot;
 use crate::kernel::{mask, pid};
 
@@ -46,6 +47,7 @@ fn adopt(record: &'static Record) {
     }
     record.lanes().for_each(Lane::after_fork);
     record.lower();
+    resend::renew(record); // what was asked before the fork, of scopes that live on here
 }
 
 fn is_listed(record: Option<&Record>, link: Link) -> bool {

@@ -36,11 +36,13 @@ pub(crate) fn interrupt(link: Link, request: Request) -> Delivery {
 /// Protocol 2.2: the same was asked already, and whoever will send again is at it; or nobody is to, and the signal has not landed. No system call.
 fn is_on_its_way(link: Link, request: Request) -> bool {
     let node = link.node();
-    let Some(lane) = node.record().and_then(|record| record.lane(node.sig())) else { return false };
-    node.gate.repeats(link.generation(), request) && lane.record.window.pending.load(SeqCst) != 0 && {
-        let resends = request != (Request::Remote { once: true }) && node.pauses().first != 0;
-        if resends { lane.timer.is_armed() } else { lane.is_in_flight() }
+    if !node.gate.repeats(link.generation(), request) {
+        return false;
     }
+    let Some(lane) = node.record().and_then(|record| record.lane(node.sig())) else { return false };
+    let resends = request != (Request::Remote { once: true }) && node.pauses().first != 0;
+    let comes = if resends { lane.timer.is_armed() } else { lane.is_in_flight() };
+    comes && lane.record.window.pending.load(SeqCst) != 0
 }
 
 /// The same with all signals blocked already. `None`: [`Request::FirstSignal`] was not the first.

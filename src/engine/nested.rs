@@ -9,7 +9,7 @@
 //! # Async-signal-safety
 //! Everything is.
 
-use crate::atomic::SeqCst;
+use crate::atomic::{AtomicUsize, SeqCst};
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::{interrupt, resend};
@@ -41,9 +41,34 @@ pub(crate) fn has_call_below(record: &Record) -> bool {
 fn take_off_dead_marks(record: &Record) -> Life {
     let (here, own) = (stack::here(), record.stack());
     let alternate = if own.has(here) { Stack::default() } else { Stack::alternate() };
-    let (mark, life) = stack::innermost(record.window.mark.load(SeqCst), here, own, alternate);
+    let (mark, life) = innermost(record, record.window.mark.load(SeqCst), here, alternate);
     record.window.mark.store(mark, SeqCst);
+    remember(record, mark, |mark| stack::judge(mark, here, own, alternate));
     life
+}
+
+/// The innermost call that is not dead. Where the chain was written over, what was remembered leads on.
+fn innermost(record: &Record, mark: usize, sp: usize, alternate: Stack) -> (usize, Life) {
+    let own = record.stack();
+    let found = stack::innermost(mark, sp, own, alternate);
+    if mark == 0 || found.1 != Life::Dead {
+        return found;
+    }
+    let remembered = record.below.iter().rev().map(|place| place.load(SeqCst)).filter(|mark| *mark != 0);
+    remembered
+        .map(|mark| (mark, stack::judge(mark, sp, own, alternate)))
+        .find(|(_, life)| *life != Life::Dead)
+        .unwrap_or(found)
+}
+
+/// Behind those that are still there. (One that finds no room is found by its frame alone.)
+fn remember(record: &Record, mark: usize, judge: impl Fn(usize) -> Life) {
+    let mut places = record.below.iter();
+    let is_kept = |place: &&AtomicUsize| place.load(SeqCst) != mark && judge(place.load(SeqCst)) != Life::Dead;
+    if let Some(place) = places.find(|place| !is_kept(place)) {
+        place.store(mark, SeqCst);
+    }
+    places.for_each(|place| place.store(0, SeqCst));
 }
 
 /// Numbers that were blocked for the sake of a call below. If it is still there, what is queued lands here, and is blocked and sent again.
@@ -61,7 +86,7 @@ pub(super) fn below(record: &Record, place: Place, registers: Registers, alterna
         return Life::Dead;
     }
     let mark = if place.has_own_mark() { stack::saved_mark(mark) } else { mark };
-    stack::innermost(mark, registers.sp(), record.stack(), alternate).1
+    innermost(record, mark, registers.sp(), alternate).1
 }
 
 /// Protocol 3, row 6: our signal waits until the code that it has interrupted, a handler, has returned to the call below.

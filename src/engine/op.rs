@@ -7,6 +7,7 @@
 use crate::engine::record::Record;
 use crate::engine::{acknowledge, fork, nested};
 use crate::error::Error;
+use crate::kernel::mask::Mask;
 use crate::kernel::stub::window::Door;
 use nix::errno::Errno;
 
@@ -18,9 +19,9 @@ use nix::errno::Errno;
 #[inline]
 pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Result<T, Error> {
     fork::check();
-    let record = Record::current();
-    record.into_iter().for_each(nested::look);
     loop {
+        let record = Record::current();
+        record.into_iter().for_each(nested::look);
         match call(Door::of(record.map(|record| &record.window))) {
             Err(Errno::EINTR) => interrupted(record)?,
             answer => return answer.map_err(Error::Os),
@@ -38,4 +39,11 @@ fn interrupted(record: Option<&Record>) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// The numbers of the calling thread's live scopes: what a call must not block or take while it waits, or an interrupt would not reach it
+/// (protocol 12).
+pub(crate) fn numbers() -> Mask {
+    let lanes = Record::current().into_iter().flat_map(Record::lanes);
+    lanes.filter(|lane| lane.has_scopes()).fold(Mask(0), |mask, lane| mask.with(lane.sig))
 }

@@ -47,6 +47,9 @@ pub(crate) struct Record {
     scopes: AtomicU32,
     /// Numbers that the handler has blocked for the sake of a call below another handler, as a mask.
     pub(crate) shut: AtomicU64,
+    /// Marks of calls that were there when a handler above them made one of its own: the chain of frames breaks when such a handler is left by
+    /// longjmp. Outermost first.
+    pub(crate) below: [AtomicUsize; 8],
     /// The thread's own stack.
     stack: [AtomicUsize; 2],
     lanes: [OnceRef<'static, Lane>; LAST_SIGNAL],
@@ -61,6 +64,7 @@ impl Record {
             window: Window::new(),
             scopes: AtomicU32::new(0),
             shut: AtomicU64::new(0),
+            below: [const { AtomicUsize::new(0) }; 8],
             stack: [const { AtomicUsize::new(0) }; 2],
             lanes: [const { OnceRef::new() }; LAST_SIGNAL],
         }

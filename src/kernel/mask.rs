@@ -34,6 +34,19 @@ impl Mask {
     pub(crate) const fn without(self, sig: i32) -> Mask {
         Mask(self.0 & !Mask::of(sig).0)
     }
+    pub(crate) const fn except(self, other: Mask) -> Mask {
+        Mask(self.0 & !other.0)
+    }
+}
+
+const _: () = assert!(size_of::<libc::sigset_t>() >= 8 && align_of::<libc::sigset_t>() >= 8);
+
+/// The part of libc's set that the kernel knows. The C libraries keep it first, as one word (glibc `__val[0]`, musl `__bits[0]`).
+impl From<&libc::sigset_t> for Mask {
+    fn from(set: &libc::sigset_t) -> Mask {
+        // SAFETY: a set is at least 8 bytes, aligned to 8, and any bits are a Mask.
+        Mask(unsafe { (&raw const *set).cast::<u64>().read() })
+    }
 }
 
 /// `int rt_sigprocmask(int how, const sigset_t *set, sigset_t *old, size_t size)`, rt_sigprocmask(2). Returns the mask before.

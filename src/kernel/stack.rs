@@ -27,8 +27,26 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The calling thread's own, as `pthread_getattr_np(3)` tells; empty if it does not.
+    /// The calling thread's own; empty if nobody can tell.
     pub(crate) fn of_thread() -> Stack {
+        let main = Stack::of_main_thread();
+        if main.has(here()) { main } else { Stack::as_libc_says() }
+    }
+
+    /// The one that the program was started on: it begins below what the kernel put there for the program, the 16 random bytes of getauxval(3)
+    /// among it, and may grow to RLIMIT_STACK (getrlimit(2)). (libc would read /proc/self/maps.)
+    fn of_main_thread() -> Stack {
+        const AT_MOST: u64 = 1 << 30;
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is written.
+        unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+        // SAFETY: takes and returns integers.
+        let high = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize;
+        Stack { low: high.saturating_sub(limit.rlim_cur.min(AT_MOST) as usize), high }
+    }
+
+    /// As `pthread_getattr_np(3)` says.
+    fn as_libc_says() -> Stack {
         // SAFETY: pthread_attr_t is plain data, valid when zeroed.
         let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
         // SAFETY: the calling thread's own handle.

@@ -1,6 +1,7 @@
 //! What every test file shares: a watchdog, one test at a time, the state of the process as the kernel tells it, and processes of one's own.
 //!
-//! A test begins with `let _t = common::begin();`. It then runs alone in its process, and a hang of more than a minute aborts loudly.
+//! A test begins with `let _t = common::begin();`. It then runs alone in its process, and a hang of more than a minute aborts loudly. What an
+//! emulated machine asks for is in `emulation`.
 #![allow(
     dead_code,
     missing_docs,
@@ -10,12 +11,16 @@
     clippy::multiple_unsafe_ops_per_block
 )]
 
-use std::process::{Command, ExitStatus, Stdio};
+mod emulation;
+#[allow(unused_imports)] // not every file needs each
+pub use emulation::{emulated, patience, program, set_from_proc, skipped_if_emulated};
+
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
-/// Aborts the process, saying which test hung, unless it is dropped in time.
+/// Aborts the process, saying which test hung, unless it is dropped in time: within the limit, or [`patience`] with it.
 #[derive(Debug)]
 pub struct Watchdog {
     stop: Option<mpsc::Sender<()>>,
@@ -24,9 +29,12 @@ pub struct Watchdog {
 
 impl Watchdog {
     pub fn new(limit: Duration) -> Watchdog {
+        let limit = patience(limit);
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         let (stop, stopped) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let thread = unsignalled(move || {
+            let _ = tell.send(());
             if stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("WATCHDOG: {name} hangs for {limit:?}; threads:");
                 for t in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
@@ -36,6 +44,8 @@ impl Watchdog {
                 std::process::abort();
             }
         });
+        // Not before it runs: an emulator's lock that a thread takes as it starts would stay locked in a child that is forked meanwhile.
+        let _ = told.recv();
         Watchdog { stop: Some(stop), thread: Some(thread) }
     }
 }
@@ -82,15 +92,26 @@ pub fn getpid() -> libc::pid_t {
     unsafe { libc::syscall(libc::SYS_getpid) as libc::pid_t }
 }
 
-/// The kernel's sigaction, every bit of it.
+/// The kernel's sigaction, every bit of it. Two are equal if every bit with a meaning is.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Action {
     pub handler: usize,
     pub flags: u64,
     pub restorer: usize,
     pub mask: u64,
 }
+
+impl PartialEq for Action {
+    fn eq(&self, other: &Action) -> bool {
+        // glibc on aarch64 does not set the flag and hands over whatever lies in the word, which the kernel keeps and never uses.
+        const SA_RESTORER: u64 = 0x0400_0000;
+        let way_back = |action: &Action| if action.flags & SA_RESTORER != 0 { action.restorer } else { 0 };
+        let all = |action: &Action| (action.handler, action.flags, action.mask, way_back(action));
+        all(self) == all(other)
+    }
+}
+impl Eq for Action {}
 
 /// The action of `sig`, asked of the kernel itself.
 pub fn action(sig: i32) -> Action {
@@ -154,7 +175,7 @@ pub fn mask() -> u64 {
 pub fn status_bits(tid: libc::pid_t, field: &str) -> u64 {
     let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).expect("the thread lives");
     let line = s.lines().find(|l| l.starts_with(field)).expect("a field of status");
-    u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    set_from_proc(u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
 }
 
 /// Every action of the process and the calling thread's mask and pending signals, as the kernel and /proc tell them.
@@ -182,20 +203,24 @@ impl State {
 
 /// Waits until thread `tid` sleeps in system call `nr`, as /proc tells.
 pub fn wait_blocked_in(tid: libc::pid_t, nr: libc::c_long) {
-    let path = format!("/proc/self/task/{tid}/syscall");
-    loop {
-        let s = std::fs::read_to_string(&path).unwrap_or_default();
-        if s.split(' ').next().and_then(|n| n.parse::<libc::c_long>().ok()) == Some(nr) {
-            return;
-        }
-        std::thread::yield_now();
-    }
+    let shown = emulation::number_in_proc(nr);
+    wait_until(|| shown_at(&format!("/proc/self/task/{tid}")) == shown);
 }
 
 /// The system call that thread `tid` sleeps in, as /proc tells; -1 if it runs or is gone.
 pub fn blocked_in(tid: libc::pid_t) -> libc::c_long {
-    let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
-    s.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(-1)
+    emulation::number_from_proc(shown_at(&format!("/proc/self/task/{tid}")))
+}
+
+/// [`wait_blocked_in`] for the main thread of another process.
+pub fn wait_process_blocked_in(pid: libc::pid_t, nr: libc::c_long) {
+    let shown = emulation::number_in_proc(nr);
+    wait_until(|| shown_at(&format!("/proc/{pid}")) == shown);
+}
+
+fn shown_at(directory: &str) -> libc::c_long {
+    let s = std::fs::read_to_string(format!("{directory}/syscall")).unwrap_or_default();
+    s.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(-1)
 }
 
 /// Waits until `done` says so; the watchdog of the test bounds it.
@@ -232,11 +257,11 @@ pub fn is_child(test: &str) -> bool {
 /// runs and the process exits with 0; in the parent, the status of the child and what it wrote come back. The child kills itself after a minute.
 pub fn own_process(test: &str, body: impl FnOnce()) -> (ExitStatus, String) {
     if is_child(test) {
-        unsafe { libc::alarm(60) };
+        unsafe { libc::alarm(patience(Duration::from_secs(60)).as_secs() as u32) };
         body();
         std::process::exit(0);
     }
-    let out = Command::new(std::env::current_exe().unwrap())
+    let out = program(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, test)
         .stdin(Stdio::null())
@@ -252,12 +277,16 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) {
     assert!(status.success(), "{test} in its own process: {status}\n{text}");
 }
 
+/// How long a forked child may live.
+const CHILDS_LIMIT: Duration = Duration::from_secs(30);
+
 /// Forks; the child runs `f` and exits with what it returns, never unwinding into the test harness; SIGALRM ends it after 30 s.
 pub fn fork(f: impl FnOnce() -> i32) -> libc::pid_t {
+    let limit = patience(CHILDS_LIMIT).as_secs() as u32;
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid == 0 {
-        unsafe { libc::alarm(30) };
+        unsafe { libc::alarm(limit) };
         let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(101);
         unsafe { libc::_exit(code) };
     }
@@ -280,7 +309,7 @@ pub fn reap(pid: libc::pid_t) -> i32 {
 /// hangs with every signal blocked does not hear it.
 pub fn reap_in_time(pid: libc::pid_t) -> i32 {
     let (child, limit) =
-        (unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32, Instant::now() + Duration::from_secs(30));
+        (unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32, Instant::now() + patience(CHILDS_LIMIT));
     assert!(child >= 0, "pidfd_open");
     loop {
         let mut ready = libc::pollfd { fd: child, events: libc::POLLIN, revents: 0 };
@@ -298,8 +327,12 @@ pub fn reap_in_time(pid: libc::pid_t) -> i32 {
     }
 }
 
-/// How often to repeat: the variable's value, or `default`.
+/// How often to repeat: the variable's value, or `default`, which is less where everything is slow.
 pub fn rounds(variable: &str, default: u64) -> u64 {
+    variable_or(variable, emulation::affordable(default))
+}
+
+fn variable_or(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
@@ -310,7 +343,7 @@ pub struct Random(u64);
 impl Random {
     pub fn new() -> Random {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = rounds("EINTR_SEED", now);
+        let seed = variable_or("EINTR_SEED", now);
         eprintln!("EINTR_SEED={seed}");
         Random(seed | 1)
     }
