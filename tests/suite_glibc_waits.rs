@@ -172,13 +172,9 @@ fn a_lock_that_was_not_waited_for_to_the_end_is_not_held() {
     let _t = common::begin();
     for sig in kinds() {
         let holder = suite::memory_file();
-        let again = || {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&holder));
-            std::fs::File::options().read(true).write(true).open(path).unwrap()
-        };
         let lock = |kind: i32| libc::flock { l_type: kind as _, ..unsafe { std::mem::zeroed() } };
         nix::fcntl::fcntl(&holder, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))).unwrap();
-        let (waits, other) = (again(), again());
+        let (waits, other) = (suite::again(&holder), suite::again(&holder));
         let waiter = worker(sig, move |_, tell| {
             interrupted(sys::fcntl_lock(&waits, FcntlArg::F_OFD_SETLKW(&lock(libc::F_WRLCK))));
             tell.send(()).unwrap();
