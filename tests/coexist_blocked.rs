@@ -568,6 +568,62 @@ fn an_interrupt_policy_beats_giving_back() {
     }
 }
 
+// While a foreign one is offered to others the timer of an interrupt may expire, and is taken back with it. The resend goes on all the same: a plain call
+// that begins afterwards is ended. [blocked for ever: the lane took its timer to be armed]
+#[test]
+fn a_resend_that_is_taken_back_with_a_foreign_one_goes_on() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        well(witness::child(|| {
+            common::block(sig);
+            let before = State::now();
+            let scope = Scope::enter(sig).expect("enter");
+            let (empty, _writer) = common::pipe();
+            for round in 0..100 {
+                assert_eq!(scope.remote().interrupt(), Delivery::Sent, "it lands at once, outside of any call");
+                Way::Kill.send(sig, 0);
+                assert_eq!(common::plain_read(&empty), Err(libc::EINTR), "round {round}");
+                assert!(scope.clear().is_some());
+            }
+            drop(scope);
+            assert_eq!(witness::take_all(sig).len(), if witness::is_standard(sig) { 1 } else { 100 });
+            assert_eq!(State::now(), before);
+        }));
+    }
+}
+
+// The same of an interrupt that is sent once: it may be taken back with the foreign one that the call was interrupted by, and ends the call then.
+// [with calls that restart: blocked for ever]
+#[test]
+fn the_only_signal_that_is_taken_back_with_a_foreign_one_ends_the_call() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        well(witness::child(|| {
+            common::block(sig);
+            let scope = Scope::enter(sig).expect("enter");
+            let (remote, me) = (scope.remote(), common::gettid());
+            let (empty, _writer) = common::pipe();
+            let (tell, told) = mpsc::channel();
+            let interrupter = common::unsignalled(move || {
+                let mut random = common::Random::new();
+                while told.recv().is_ok() {
+                    common::wait_blocked_in(me, libc::SYS_read);
+                    Way::Kill.send(sig, 0);
+                    std::thread::sleep(Duration::from_micros(random.below(150)));
+                    assert_ne!(remote.interrupt_once(), Delivery::Gone);
+                }
+            });
+            for round in 0..200 {
+                tell.send(()).expect("it waits");
+                assert_eq!(common::plain_read(&empty), Err(libc::EINTR), "round {round}");
+                assert!(scope.clear().is_some());
+            }
+            drop(tell);
+            interrupter.join().expect("it ends");
+        }));
+    }
+}
+
 // The number was blocked, so the handler behind would not have run; nor does it under a policy that runs it first.
 // With `Ignore` nothing is done and nothing kept.
 #[test]
