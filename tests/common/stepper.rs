@@ -374,7 +374,7 @@ impl Stepper {
         self.path(|stepper| labels.has(stepper.tracee.pc()))
     }
 
-    /// The same from right before the call to right behind it, the code around the stub too.
+    /// The same from right before the call to right behind it, the code around the stub too. That code need not go the same way each time.
     pub fn path_of_call(&mut self, shape: Shape) -> Vec<Spot> {
         self.begin(shape);
         self.path(|stepper| stepper.place() == BEFORE)
@@ -393,14 +393,38 @@ impl Stepper {
         path
     }
 
-    /// One round: along `path`, which begins at the stub or right before the call, to its last spot; there `arrival` is made.
+    /// One round: along the stub's `path` to its last spot; there `arrival` is made.
     pub fn round(&mut self, shape: Shape, path: &[Spot], arrival: Arrival) -> Outcome {
         self.begin(shape);
-        if path[0] == Spot::At(self.labels.first) {
-            self.enter();
+        self.enter();
+        let foreign = on_foreign as *const () as u64;
+        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+            self.tracee.break_at(foreign); // it can be set while the thread stands, and not while it sleeps
         }
+        for (from, to) in path.iter().zip(&path[1..]) {
+            assert_eq!(*from, Spot::At(self.tracee.pc()), "the same way as before");
+            assert_eq!(self.step(), *to, "the same way as before");
+        }
+        self.go_through(*path.last().expect("a spot"), arrival)
+    }
+
+    /// One round: so many instructions from right before the call; there `arrival` is made.
+    pub fn round_by_steps(&mut self, shape: Shape, steps: usize, arrival: Arrival) -> Outcome {
+        self.begin(shape);
+        let mut met = Spot::At(self.tracee.pc());
+        for _ in 0..steps {
+            if met == Spot::Asleep || self.place() != BEFORE {
+                break;
+            }
+            met = self.step();
+        }
+        self.go_through(met, arrival)
+    }
+
+    fn go_through(&mut self, spot: Spot, arrival: Arrival) -> Outcome {
+        assert_eq!(self.tracee.passed, [0; 0], "nothing arrives by itself");
         let runs = self.board.foreign_runs.load(SeqCst);
-        let met = self.walk(path, arrival);
+        let met = self.arrive(spot, arrival);
         let slept = self.finish(met == Spot::Asleep);
         let (interrupted, left) = (self.board.interrupted.load(SeqCst), self.board.left.load(SeqCst));
         let foreign = self.board.foreign_runs.load(SeqCst) - runs;
@@ -410,24 +434,16 @@ impl Stepper {
     }
 
     /// Where the thread is when all has arrived.
-    fn walk(&mut self, path: &[Spot], arrival: Arrival) -> Spot {
+    fn arrive(&mut self, spot: Spot, arrival: Arrival) -> Spot {
         let foreign = on_foreign as *const () as u64;
-        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
-            self.tracee.break_at(foreign); // it can be set while the thread stands, and not while it sleeps
-        }
-        for (from, to) in path.iter().zip(&path[1..]) {
-            assert_eq!(*from, Spot::At(self.tracee.pc()), "the same way as before");
-            assert_eq!(self.step(), *to, "the same way as before");
-        }
-        assert_eq!(self.tracee.passed, [0; 0], "nothing arrives by itself");
-        let mut met = *path.last().expect("a spot");
         if arrival.is_foreign_too() {
             self.tracee.signal(self.setup.foreign);
         }
         if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
-            let stop = if met == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
+            let stop = if spot == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
             assert_eq!((stop, self.tracee.pc()), (Stop::Trap, foreign));
         }
+        let mut met = spot;
         match arrival {
             Arrival::Foreign => {}
             Arrival::Naive => self.command(b'n'),

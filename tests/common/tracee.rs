@@ -51,6 +51,7 @@ impl Tracee {
     /// where ptrace is not permitted.
     pub fn start(sleep: libc::c_long, body: impl FnOnce()) -> Option<Tracee> {
         let (ready, go) = common::pipe();
+        stay_here();
         let pid = common::fork(|| {
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -233,6 +234,15 @@ impl Drop for Tracee {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL);
         }
+    }
+}
+
+/// Keeps this thread, and the child, on one processor: a step costs a switch then, and no wake-up of another processor.
+fn stay_here() {
+    unsafe {
+        let mut here: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut here);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &here);
     }
 }
 
