@@ -27,6 +27,7 @@ mod stepped {
         foreign: libc::SIGUSR1,
         foreign_flags: libc::SA_RESTART,
         foreign_mask: &[],
+        inner_call: false,
     };
 
     /// Everything that the kernel does in another way when the handlers are others.
@@ -125,9 +126,11 @@ mod stepped {
     fn an_interrupt_at_any_instruction_ends_a_call_that_would_block() {
         let _t = begin();
         with_each(&setups(), |stepper| {
-            for arrival in ALL {
-                let tried = every_instruction(stepper, Shape::Empty, arrival, |_, outcome| interrupted(outcome));
-                println!("{arrival:?}: {tried} spots, asleep too");
+            for (shape, arrival) in
+                [Shape::Empty, Shape::Splice, Shape::Poll].into_iter().flat_map(|s| ALL.map(|a| (s, a)))
+            {
+                let tried = every_instruction(stepper, shape, arrival, |_, outcome| interrupted(outcome));
+                println!("{shape:?}, {arrival:?}: {tried} spots, asleep too");
             }
         });
     }
@@ -185,15 +188,43 @@ mod stepped {
     fn a_foreign_signal_at_any_instruction_changes_nothing() {
         let _t = begin();
         with_each(&setups(), |stepper| {
-            let shapes = [(Shape::Empty, 1), (Shape::Byte, 1), (Shape::WriteEnd, EBADF), (Shape::NonBlocking, EAGAIN)];
-            for (shape, answer) in shapes {
+            for (shape, answer) in [(Shape::Empty, 1), (Shape::Splice, 1), (Shape::Poll, 1)] {
                 every_instruction(stepper, shape, Arrival::Foreign, |_, outcome| {
-                    must(outcome.slept == (shape == Shape::Empty), "it blocks if there is nothing, and only then")?;
+                    must(outcome.slept, "it does not wait for the byte")?;
                     must(outcome.answer == answer && !outcome.interrupted, "not what it does without the signal")?;
-                    must(outcome.left == 0, "a byte is left")
+                    must(outcome.left == i32::from(shape == Shape::Poll), "the byte is not where it should be")
+                });
+            }
+            for (shape, answer) in [(Shape::Byte, 1), (Shape::WriteEnd, EBADF), (Shape::NonBlocking, EAGAIN)] {
+                every_instruction(stepper, shape, Arrival::Foreign, |_, outcome| {
+                    must(!outcome.slept, "it blocks")?;
+                    must(outcome.answer == answer && !outcome.interrupted, "not what it does without the signal")?;
+                    must(outcome.left == 0, "the byte is not where it should be")
                 });
             }
             every_instruction(stepper, Shape::Acknowledged, Arrival::Foreign, |_, outcome| interrupted(outcome));
+        });
+    }
+
+    // R3 and R4: a call in the middle of another. Ours arrives at each instruction of the inner one, while the outer one stands at each of its own:
+    // both are ended, or the one that has its result returns it.
+    #[test]
+    fn an_interrupt_at_any_instruction_of_a_call_on_a_call_ends_both() {
+        let _t = begin();
+        let nested = Setup { inner_call: true, ..PLAIN };
+        let no_restart = Setup { foreign_flags: 0, behind: Some(0), ..nested };
+        with_each(&[nested, no_restart], |stepper| {
+            let early = comes_before_the_call(stepper);
+            let inner = stepper.path_of_stub(Shape::NonBlocking);
+            for steps in 0..inner.len() {
+                let tried = every_instruction(stepper, Shape::Empty, Arrival::Inside(steps), |_, outcome| {
+                    let answer = if early(outcome.met) { INTERRUPTED } else { EAGAIN };
+                    interrupted(outcome).and(must(outcome.inner == answer, "the inner call has another answer"))
+                });
+                if steps == 0 {
+                    println!("{} times {tried} spots", inner.len());
+                }
+            }
         });
     }
 

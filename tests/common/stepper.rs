@@ -11,7 +11,9 @@
 
 use crate::common;
 use crate::tracee::{Labels, Registers, Stop, Tracee, trap};
-use eintr::{Delivery, Error, Remote, Scope};
+use eintr::nix::fcntl::SpliceFFlags;
+use eintr::nix::poll::{PollFd, PollFlags, PollTimeout};
+use eintr::{Delivery, Error, Remote, Scope, sys};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,6 +31,8 @@ pub struct Setup {
     pub foreign_flags: i32,
     /// What its handler blocks.
     pub foreign_mask: &'static [i32],
+    /// Its handler makes a call of its own, which fails with EAGAIN.
+    pub inner_call: bool,
 }
 
 /// What the call is, and what it would do by itself.
@@ -36,6 +40,10 @@ pub struct Setup {
 pub enum Shape {
     /// Read an empty pipe: it blocks.
     Empty,
+    /// Splice from an empty pipe: six arguments, of which two are on the stack or far from it.
+    Splice,
+    /// Wait for an empty pipe: a call that no handler lets restart.
+    Poll,
     /// Read a pipe with a byte in it.
     Byte,
     /// Read the end of a pipe that is for writing: EBADF.
@@ -50,8 +58,17 @@ pub enum Shape {
     End,
 }
 
-const SHAPES: [Shape; 7] =
-    [Shape::Empty, Shape::Byte, Shape::WriteEnd, Shape::NonBlocking, Shape::Acknowledged, Shape::Naive, Shape::End];
+const SHAPES: [Shape; 9] = [
+    Shape::Empty,
+    Shape::Splice,
+    Shape::Poll,
+    Shape::Byte,
+    Shape::WriteEnd,
+    Shape::NonBlocking,
+    Shape::Acknowledged,
+    Shape::Naive,
+    Shape::End,
+];
 
 /// Where the child stands when it traps.
 const ORDER: u32 = 1;
@@ -76,6 +93,9 @@ pub struct Board {
     after: AtomicI64,
     foreign_runs: AtomicU32,
     behind_runs: AtomicU32,
+    /// The descriptor for the foreign handler's call; 0: it makes none.
+    inner_fd: AtomicI32,
+    inner_answer: AtomicI64,
 }
 
 static BOARD: std::sync::atomic::AtomicPtr<Board> = std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
@@ -92,6 +112,11 @@ impl Board {
         unsafe { &*at.cast::<Board>() }
     }
 
+    fn shape(&self) -> Shape {
+        let found = SHAPES.into_iter().find(|shape| *shape as u32 == self.shape.load(SeqCst));
+        found.expect("a shape that the tracer has written")
+    }
+
     fn stand(&self, place: u32) {
         self.place.store(place, SeqCst);
         trap();
@@ -99,7 +124,14 @@ impl Board {
 }
 
 extern "C" fn on_foreign(_: i32) {
-    unsafe { &*BOARD.load(SeqCst) }.foreign_runs.fetch_add(1, SeqCst);
+    let board = unsafe { &*BOARD.load(SeqCst) };
+    board.foreign_runs.fetch_add(1, SeqCst);
+    let fd = board.inner_fd.load(SeqCst);
+    if fd > 0 {
+        // Open as long as the child lives.
+        let answer = sys_read(unsafe { BorrowedFd::borrow_raw(fd) }, &mut [0]);
+        board.inner_answer.store(number(answer), SeqCst);
+    }
 }
 
 extern "C" fn on_behind(_: i32) {
@@ -130,7 +162,11 @@ fn naive_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
 }
 
 fn sys_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
-    eintr::sys::read(fd, buf).map_err(|e| match e {
+    told(sys::read(fd, buf))
+}
+
+fn told(answer: sys::Result<usize>) -> Result<usize, i64> {
+    answer.map_err(|e| match e {
         Error::Interrupted(_) => INTERRUPTED,
         Error::Os(errno) => -(errno as i64),
         other => panic!("{other:?}"),
@@ -147,20 +183,23 @@ fn bytes_in(fd: &OwnedFd) -> i32 {
     n
 }
 
-/// A pipe to read, and one that does not block.
+/// A pipe to read, one that does not block, and one to write to.
 #[derive(Debug)]
 struct Pipes {
     reader: OwnedFd,
     writer: OwnedFd,
     non_blocking: OwnedFd,
     _its_writer: OwnedFd,
+    sink: OwnedFd,
+    drain: OwnedFd,
 }
 
 impl Pipes {
     fn new() -> Pipes {
-        let ((reader, writer), (non_blocking, _its_writer)) = (common::pipe(), common::pipe());
+        let ((reader, writer), (non_blocking, _its_writer), (drain, sink)) =
+            (common::pipe(), common::pipe(), common::pipe());
         assert_eq!(unsafe { libc::fcntl(non_blocking.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
-        Pipes { reader, writer, non_blocking, _its_writer }
+        Pipes { reader, writer, non_blocking, _its_writer, sink, drain }
     }
 
     fn write(&self) {
@@ -176,13 +215,16 @@ fn child(board: &Board, setup: Setup, pipes: &Pipes, commands: File, replies: Fi
     if let Some(flags) = setup.behind {
         common::install(setup.ours, on_behind as *const () as usize, flags, &[]);
     }
+    if setup.inner_call {
+        board.inner_fd.store(pipes.non_blocking.as_raw_fd(), SeqCst);
+    }
     let (action, mask) = (common::action(setup.ours), common::mask());
     let scope = Scope::enter(setup.ours).expect("enter");
     let (remote, tid) = (scope.remote(), common::gettid());
     common::unsignalled(move || other_thread(tid, &remote, commands, replies));
     loop {
         board.stand(ORDER);
-        match SHAPES[board.shape.load(SeqCst) as usize] {
+        match board.shape() {
             Shape::End => break,
             shape => round(board, shape, &scope, pipes),
         }
@@ -227,11 +269,19 @@ fn round(board: &Board, shape: Shape, scope: &Scope, pipes: &Pipes) {
     let mut buf = [0];
     unsafe { *libc::__errno_location() = SENTINEL };
     board.stand(BEFORE);
-    let answer = if shape == Shape::Naive { naive_read(fd, &mut buf) } else { sys_read(fd, &mut buf) };
+    let answer = match shape {
+        Shape::Naive => naive_read(fd, &mut buf),
+        Shape::Splice => told(sys::splice(fd, None, &pipes.sink, None, 1, SpliceFFlags::empty())),
+        Shape::Poll => told(sys::poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::NONE)),
+        _ => sys_read(fd, &mut buf),
+    };
     board.errno.store(unsafe { *libc::__errno_location() }, SeqCst);
     board.answer.store(number(answer), SeqCst);
     board.stand(BEHIND);
     board.interrupted.store(scope.interrupted().is_some(), SeqCst);
+    if bytes_in(&pipes.drain) > 0 {
+        common::plain_read(&pipes.drain).expect("what was spliced");
+    }
     let left = bytes_in(&pipes.reader);
     board.left.store(left, SeqCst);
     let cleared = scope.clear().is_some();
@@ -258,6 +308,8 @@ pub enum Arrival {
     OnTop,
     /// Ours, when that handler has returned into the stub and so many instructions were run since.
     Behind(usize),
+    /// Ours, so many instructions into the stub in the call that the foreign handler makes.
+    Inside(usize),
     /// Flag and signal of the naive twin.
     Naive,
 }
@@ -268,6 +320,9 @@ impl Arrival {
     }
     fn is_foreign_too(self) -> bool {
         !matches!(self, Arrival::Ours | Arrival::Naive)
+    }
+    fn stops_in_foreign(self) -> bool {
+        matches!(self, Arrival::OnTop | Arrival::Behind(_) | Arrival::Inside(_))
     }
 }
 
@@ -290,6 +345,8 @@ pub struct Outcome {
     pub left: i32,
     /// The thread was found asleep after the arrival, so a byte was written.
     pub slept: bool,
+    /// What the foreign handler's own call answered.
+    pub inner: i64,
     /// Where ours, or the foreign one alone, found the thread in the end.
     pub met: Spot,
 }
@@ -324,8 +381,9 @@ impl Stepper {
     pub fn start(setup: Setup) -> Option<Stepper> {
         let (board, pipes, labels) = (Board::map(), Pipes::new(), Labels::of_this_executable());
         let ((to_read, commands), (replies, to_write)) = (common::pipe(), common::pipe());
-        let tracee =
-            Tracee::start(libc::SYS_read, || child(board, setup, &pipes, File::from(to_read), File::from(to_write)))?;
+        let tracee = Tracee::start(&[libc::SYS_read, libc::SYS_splice, libc::SYS_ppoll], || {
+            child(board, setup, &pipes, File::from(to_read), File::from(to_write))
+        })?;
         let (commands, replies) = (File::from(commands), File::from(replies));
         let mask = tracee.mask();
         Some(Stepper { setup, labels, tracee, board, pipes, commands, replies, mask, rounds: 0, entry: None })
@@ -398,7 +456,7 @@ impl Stepper {
         self.begin(shape);
         self.enter();
         let foreign = on_foreign as *const () as u64;
-        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+        if arrival.stops_in_foreign() {
             self.tracee.break_at(foreign); // it can be set while the thread stands, and not while it sleeps
         }
         for (from, to) in path.iter().zip(&path[1..]) {
@@ -430,7 +488,8 @@ impl Stepper {
         let foreign = self.board.foreign_runs.load(SeqCst) - runs;
         assert_eq!(foreign, u32::from(arrival.is_foreign_too()), "runs of the foreign handler");
         assert_eq!(self.board.behind_runs.load(SeqCst), 0, "nothing of ours reaches the action behind");
-        Outcome { answer: self.board.answer.load(SeqCst), interrupted, left, slept, met }
+        let (answer, inner) = (self.board.answer.load(SeqCst), self.board.inner_answer.load(SeqCst));
+        Outcome { answer, interrupted, left, slept, inner, met }
     }
 
     /// Where the thread is when all has arrived.
@@ -439,7 +498,7 @@ impl Stepper {
         if arrival.is_foreign_too() {
             self.tracee.signal(self.setup.foreign);
         }
-        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+        if arrival.stops_in_foreign() {
             let stop = if spot == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
             assert_eq!((stop, self.tracee.pc()), (Stop::Trap, foreign));
         }
@@ -457,6 +516,12 @@ impl Stepper {
                 self.entry = None;
                 self.tracee.forget_breakpoints();
                 met = self.leave_handler(steps);
+                self.command(b'i');
+            }
+            Arrival::Inside(steps) => {
+                self.tracee.go_to(self.labels.first);
+                (0..steps).for_each(|_| assert_eq!(self.tracee.step(), Stop::Trap));
+                met = Spot::At(self.tracee.pc());
                 self.command(b'i');
             }
         }
@@ -500,7 +565,14 @@ impl Stepper {
                 Stop::Trap if self.place() == BEHIND => break,
                 Stop::Trap => {
                     let entry = self.entry.take().expect("the stub was entered, and has not returned yet");
-                    self.look_at_return(&entry);
+                    if self.tracee.registers().rsp == entry.registers.rsp + 8 {
+                        self.look_at_return(&entry);
+                    } else {
+                        // The foreign handler's own call returns to the same place.
+                        self.tracee.step();
+                        self.tracee.break_at(entry.returns_to);
+                        self.entry = Some(entry);
+                    }
                     stop = self.tracee.go();
                 }
             }
@@ -508,7 +580,7 @@ impl Stepper {
         self.entry = None;
         self.tracee.forget_breakpoints();
         self.go_on(AFTER);
-        assert!(self.board.errno.load(SeqCst) == SENTINEL || self.shape() == Shape::Naive, "errno was written");
+        assert!(self.board.errno.load(SeqCst) == SENTINEL || self.board.shape() == Shape::Naive, "errno was written");
         // The scope works on: a plain round.
         assert_eq!(self.tracee.go(), Stop::Asleep, "a call with nothing pending blocks");
         self.command(b'i');
@@ -516,10 +588,6 @@ impl Stepper {
         assert_eq!(self.board.after.load(SeqCst), INTERRUPTED);
         assert_eq!(self.tracee.mask(), self.mask, "the mask is as before the call");
         slept
-    }
-
-    fn shape(&self) -> Shape {
-        SHAPES[self.board.shape.load(SeqCst) as usize]
     }
 
     fn look_at_return(&self, entry: &Entry) {

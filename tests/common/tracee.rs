@@ -22,7 +22,7 @@ pub type Registers = libc::user_regs_struct;
 pub enum Stop {
     /// A step, a breakpoint, or [`trap`]; the program counter tells which.
     Trap,
-    /// It sleeps in the system call that was named at the start, and no signal is about to be delivered.
+    /// It sleeps in a system call that was named at the start, and no signal is about to be delivered.
     Asleep,
 }
 
@@ -30,8 +30,8 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Tracee {
     pub pid: libc::pid_t,
-    /// The call whose sleep is [`Stop::Asleep`].
-    sleep: libc::c_long,
+    /// The calls whose sleep is [`Stop::Asleep`].
+    sleep: &'static [libc::c_long],
     /// Addresses, and the bytes that stood there.
     breakpoints: Vec<(u64, u8)>,
     /// Goes into the tracee when it is resumed.
@@ -49,7 +49,7 @@ pub fn trap() {
 impl Tracee {
     /// Forks. The child's main thread runs `body`, traced; it must end by a trap that the tracer does not leave, or by itself. `None`, said aloud,
     /// where ptrace is not permitted.
-    pub fn start(sleep: libc::c_long, body: impl FnOnce()) -> Option<Tracee> {
+    pub fn start(sleep: &'static [libc::c_long], body: impl FnOnce()) -> Option<Tracee> {
         let (ready, go) = common::pipe();
         stay_here();
         let pid = common::fork(|| {
@@ -198,12 +198,12 @@ impl Tracee {
         info.si_code == 0x80
     }
 
-    /// Whether it sleeps, interruptibly, in the call.
+    /// Whether it sleeps, interruptibly, in such a call.
     fn is_asleep(&self) -> bool {
         let read = |file| fs::read_to_string(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
         // The state stands behind the name, which may hold anything.
         read("stat").rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
-            && read("syscall").split(' ').next() == Some(&self.sleep.to_string())
+            && read("syscall").split(' ').next().is_some_and(|nr| self.sleep.iter().any(|call| call.to_string() == nr))
     }
 
     /// A signal to the main thread, from this process.
