@@ -5,6 +5,9 @@
 
 mod common;
 #[cfg(target_arch = "x86_64")]
+#[path = "common/stepped_child.rs"]
+mod stepped_child;
+#[cfg(target_arch = "x86_64")]
 #[path = "common/stepper.rs"]
 mod stepper;
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +17,8 @@ mod tracee;
 #[cfg(target_arch = "x86_64")]
 mod stepped {
     use crate::common;
-    use crate::stepper::{Arrival, INTERRUPTED, Outcome, Setup, Shape, Spot, Stepper};
+    use crate::stepped_child::{INTERRUPTED, Setup, Shape};
+    use crate::stepper::{Arrival, Outcome, Spot, Stepper};
     use std::time::Duration;
 
     const EBADF: i64 = -(libc::EBADF as i64);

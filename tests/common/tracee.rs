@@ -1,6 +1,5 @@
 //! A child whose main thread is stepped through its instructions by ptrace(2), and the labels of the stub as the executable's symbol table has them.
 //! x86_64 only. A test file takes it by `#[path = "common/tracee.rs"] mod tracee;` beside `mod common;`.
-#![cfg(target_arch = "x86_64")]
 #![allow(
     dead_code,
     missing_docs,
