@@ -39,7 +39,7 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use suite::{Answer, at_once, fresh_path, interrupted, memory_file, three_ways};
+use suite::{Answer, at_once, fresh_path, interrupted, memory_file, readable, three_ways};
 
 three_ways! { io: read readv write writev recv recvfrom recvmsg send sendto sendmsg }
 three_ways! { wait: accept4 connect connect_tcp open_to_read open_to_write poll ppoll pselect wait4 waitid sigtimedwait }
@@ -153,6 +153,7 @@ fn calls_that_never_sleep_here_on_a_terminal() {
     let _t = common::begin();
     let Some((master, slave)) = terminal() else { return };
     nix::unistd::write(&slave, b"hello").unwrap();
+    common::wait_until(|| readable(&master) == 5); // the kernel hands it over in its own time
     at_once(|| sys::tcdrain(&slave).map(|()| 0), || (), 0);
     let mut n = 0i32;
     let request = libc::FIONREAD as libc::c_ulong;

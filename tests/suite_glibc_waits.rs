@@ -141,11 +141,11 @@ fn a_wait_that_need_not_block_is_ended_by_an_interrupt_alone() {
         let word = AtomicU32::new(1);
         let waits = [None, Some(Instant::now()), Some(Instant::now() + Duration::from_secs(3600))];
         let _ = scope.remote().interrupt();
-        waits.map(|until| interrupted(sys::futex_wait(&word, 0, until)));
+        waits.into_iter().for_each(|until| interrupted(sys::futex_wait(&word, 0, until)));
         assert!(scope.clear().is_some());
         let _storm = Storm::on(common::gettid(), sig, Duration::from_micros(100));
         for _ in 0..100 {
-            waits.map(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
+            waits.into_iter().for_each(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
         }
     }
 }
@@ -172,13 +172,9 @@ fn a_lock_that_was_not_waited_for_to_the_end_is_not_held() {
     let _t = common::begin();
     for sig in kinds() {
         let holder = suite::memory_file();
-        let again = || {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&holder));
-            std::fs::File::options().read(true).write(true).open(path).unwrap()
-        };
         let lock = |kind: i32| libc::flock { l_type: kind as _, ..unsafe { std::mem::zeroed() } };
         nix::fcntl::fcntl(&holder, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))).unwrap();
-        let (waits, other) = (again(), again());
+        let (waits, other) = (suite::again(&holder), suite::again(&holder));
         let waiter = worker(sig, move |_, tell| {
             interrupted(sys::fcntl_lock(&waits, FcntlArg::F_OFD_SETLKW(&lock(libc::F_WRLCK))));
             tell.send(()).unwrap();

@@ -12,7 +12,7 @@
 
 use crate::common;
 use crate::counting::kinds;
-use crate::suite::{After, Answer, Case, Sleep, fresh_path, keep, memory_file, pipe_files, send, unique};
+use crate::suite::{After, Answer, Case, Sleep, again, fresh_path, keep, memory_file, pipe_files, send, unique};
 use eintr::sys;
 use nix::fcntl::{AT_FDCWD, FcntlArg, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -131,11 +131,6 @@ pub fn openat() -> Option<Case> {
 
 pub fn openat_of_the_working_directory() -> Option<Case> {
     fifo(libc::SYS_openat, |path| sys::openat(AT_FDCWD, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()))
-}
-
-/// Another open file description of the same file.
-fn again(file: &File) -> File {
-    File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
 }
 
 fn flock_as(arg: fn() -> FlockArg) -> Option<Case> {

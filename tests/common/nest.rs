@@ -69,21 +69,25 @@ impl Look {
         Some((nr, first))
     }
 
-    fn field(&self, name: &str, base: u32) -> u64 {
+    fn word<R>(&self, name: &str, read: impl Fn(&str) -> R) -> R {
         let mut buf = [0; 4096];
         let line = Look::text(&self.status, &mut buf).lines().find(|line| line.starts_with(name));
-        let word = line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status");
-        u64::from_str_radix(word, base).expect("a number")
+        read(line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status"))
     }
 
     /// Whether one is queued for this thread.
     pub fn is_pending(&self, sig: i32) -> bool {
-        self.field("SigPnd:", 16) & common::bit(sig) != 0
+        self.word("SigPnd:", |word| u64::from_str_radix(word, 16).expect("a mask")) & common::bit(sig) != 0
+    }
+
+    /// Not woken either: a thread that is about to be put on another processor is still where it slept to `syscall`, but not to `status`.
+    pub fn is_at_rest(&self) -> bool {
+        self.word("State:", |word| word == "S")
     }
 
     /// How often it has gone to sleep.
     pub fn sleeps(&self) -> u64 {
-        self.field("voluntary_ctxt_switches:", 10)
+        self.word("voluntary_ctxt_switches:", |word| word.parse().expect("a number"))
     }
 
     pub fn wait_asleep(&self, nr: libc::c_long, first: usize) {
@@ -94,7 +98,7 @@ impl Look {
     /// delivered, and the thread has gone to sleep after that.
     pub fn is_left_asleep(&self, nr: libc::c_long, first: usize, sig: i32) -> bool {
         let asleep = || self.sleeps_in() == Some((nr, first));
-        (0..2).all(|_| asleep() && !self.is_pending(sig) && asleep())
+        (0..2).all(|_| asleep() && self.is_at_rest() && !self.is_pending(sig) && asleep())
     }
 }
 

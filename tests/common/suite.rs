@@ -168,6 +168,11 @@ pub fn memory_file() -> File {
     unsafe { File::from_raw_fd(libc::memfd_create(c"suite".as_ptr(), libc::MFD_CLOEXEC)) }
 }
 
+/// Another open file description of the same file.
+pub fn again(file: &File) -> File {
+    File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
+}
+
 /// A pipe: where it is read, and where it is written.
 pub fn pipe_files() -> (File, File) {
     let (from, to) = common::pipe();
