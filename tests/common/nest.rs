@@ -440,6 +440,10 @@ impl Installed {
     pub fn new(sig: i32, handler: extern "C" fn(libc::c_int), flags: i32) -> Installed {
         Installed::with_mask(sig, handler, flags, &[])
     }
+    /// SIG_DFL or SIG_IGN.
+    pub fn action(sig: i32, action: libc::sighandler_t) -> Installed {
+        Installed(sig, common::install(sig, action, 0, &[]))
+    }
     pub fn with_mask(sig: i32, handler: extern "C" fn(libc::c_int), flags: i32, mask: &[i32]) -> Installed {
         Installed(sig, common::install(sig, handler as *const () as usize, flags, mask))
     }
