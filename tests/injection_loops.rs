@@ -23,38 +23,39 @@ fn storm(what: &str, sig: i32, calls: &mut dyn FnMut()) {
     let scope = Scope::enter(sig).expect("enter");
     let (remote, tid, round, time) = (scope.remote(), common::gettid(), AtomicU64::new(1), time());
     let mut random = Random::seeded(sig as u64);
-    let sent = std::thread::scope(|threads| {
-        let sender = threads.spawn(|| {
+    let sent = AtomicU64::new(0);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
             common::set_mask(!0);
             let _apart = Apart::from(tid);
-            let (mut sent, mut last) = (0u64, 0);
+            let mut last = 0;
             loop {
                 // One for each round: who sends more makes the acknowledgement wait.
                 match round.load(SeqCst) {
-                    OVER => return sent,
+                    OVER => return,
                     now if now == last => std::hint::spin_loop(),
                     now => {
                         last = now;
                         for _ in 0..random.below(100) {
                             std::hint::spin_loop();
                         }
-                        sent += u64::from(remote.interrupt() == Delivery::Sent);
+                        sent.fetch_add(u64::from(remote.interrupt() == Delivery::Sent), SeqCst);
                     }
                 }
             }
         });
         let begun = Instant::now();
-        while begun.elapsed() < time {
+        while begun.elapsed() < time || sent.load(SeqCst) < FEW {
             round.fetch_add(1, SeqCst);
             calls();
             scope.clear();
         }
         round.store(OVER, SeqCst);
-        sender.join().expect("the sender ends")
     });
-    println!("{what}: {sent} interrupts by {sig}");
-    assert!(sent > 100, "{what}: hardly interrupted: {sent}");
+    println!("{what}: {} interrupts by {sig}", sent.load(SeqCst));
 }
+/// That many there must be, however long they take.
+const FEW: u64 = 200;
 const OVER: u64 = u64::MAX;
 
 fn time() -> Duration {
