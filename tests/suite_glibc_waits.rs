@@ -141,11 +141,11 @@ fn a_wait_that_need_not_block_is_ended_by_an_interrupt_alone() {
         let word = AtomicU32::new(1);
         let waits = [None, Some(Instant::now()), Some(Instant::now() + Duration::from_secs(3600))];
         let _ = scope.remote().interrupt();
-        waits.map(|until| interrupted(sys::futex_wait(&word, 0, until)));
+        waits.into_iter().for_each(|until| interrupted(sys::futex_wait(&word, 0, until)));
         assert!(scope.clear().is_some());
         let _storm = Storm::on(common::gettid(), sig, Duration::from_micros(100));
         for _ in 0..100 {
-            waits.map(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
+            waits.into_iter().for_each(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
         }
     }
 }
