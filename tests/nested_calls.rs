@@ -149,7 +149,7 @@ fn under_another_handler_the_calls_of_handlers_end() {
     }
 }
 
-const MANY: usize = 4096;
+const MANY: usize = 60_000;
 static DONE: AtomicU32 = AtomicU32::new(0);
 static ENDED: AtomicU32 = AtomicU32::new(0);
 
@@ -157,7 +157,10 @@ static ENDED: AtomicU32 = AtomicU32::new(0);
 extern "C" fn reads_on(_: libc::c_int) {
     ENTERED.fetch_add(1, SeqCst);
     let (mut done, mut ended, mut left) = (0, 0, 24);
-    for _ in 0..MANY {
+    for n in 0..MANY {
+        if n % 1024 == 1023 {
+            unsafe { libc::sched_yield() }; // to the sender, if it has no processor of its own
+        }
         match read_at(0) {
             Answer::Bytes(1) if ended == 0 => done += 1,
             Answer::Interrupted => ended += 1,
@@ -183,11 +186,13 @@ fn in_prologue_and_tail_of_the_calls_of_handlers_none_is_lost() {
         for (foreign, flags) in [(lower, libc::SA_RESTART), (higher, libc::SA_RESTART | libc::SA_ONSTACK)] {
             let _foreign = Installed::new(foreign, reads_on, flags);
             let subject = subject(sig);
+            let _apart = nest::Apart::from(subject.tid);
             let mut tally = Tally::new(format!("{sig} among the reads of a handler of {foreign}, flags {flags:#x}"));
-            for _ in 0..2 * rounds() {
+            for _ in 0..rounds() {
                 reset();
                 let pipe = &subject.pipes[1];
-                pipe.feed(MANY - pipe.filled());
+                pipe.drain(); // a pipe whose bytes lie scattered over its pages takes less
+                pipe.feed(MANY);
                 subject.begin(nest::sys_read);
                 subject.signal(foreign);
                 nest::wait_entered(1);

@@ -18,7 +18,7 @@ use crate::engine::node::Node;
 use crate::engine::record::Record;
 use crate::engine::{interrupt, provenance};
 use crate::kernel::frame::Caller;
-use crate::kernel::{clock, timer};
+use crate::kernel::{clock, raw, timer};
 use crate::resend::{Pauses, Resend};
 use nix::errno::Errno;
 
@@ -80,6 +80,18 @@ impl Timer {
             }
             self.armed.store(0, SeqCst);
         }
+    }
+
+    /// Lets it expire now, if there is one, and waits until its signal is queued. Nobody arms it any more.
+    pub(super) fn run_out(&self) {
+        let id = self.id.load(SeqCst);
+        if id == NONE || timer::set(id, 1).is_err() {
+            return;
+        }
+        while timer::is_running(id) {
+            raw::pause_for(1000);
+        }
+        self.armed.store(0, SeqCst);
     }
 
     /// Whether there is one.

@@ -13,7 +13,7 @@
 
 mod emulation;
 #[allow(unused_imports)] // not every file needs each
-pub use emulation::{emulated, patience, program, skipped_if_emulated};
+pub use emulation::{emulated, patience, program, set_from_proc, skipped_if_emulated};
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,9 @@ impl Watchdog {
         let limit = patience(limit);
         let name = std::thread::current().name().unwrap_or("?").to_owned();
         let (stop, stopped) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let thread = unsignalled(move || {
+            let _ = tell.send(());
             if stopped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("WATCHDOG: {name} hangs for {limit:?}; threads:");
                 for t in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
@@ -42,6 +44,8 @@ impl Watchdog {
                 std::process::abort();
             }
         });
+        // Not before it runs: an emulator's lock that a thread takes as it starts would stay locked in a child that is forked meanwhile.
+        let _ = told.recv();
         Watchdog { stop: Some(stop), thread: Some(thread) }
     }
 }
@@ -88,15 +92,26 @@ pub fn getpid() -> libc::pid_t {
     unsafe { libc::syscall(libc::SYS_getpid) as libc::pid_t }
 }
 
-/// The kernel's sigaction, every bit of it.
+/// The kernel's sigaction, every bit of it. Two are equal if every bit with a meaning is.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Action {
     pub handler: usize,
     pub flags: u64,
     pub restorer: usize,
     pub mask: u64,
 }
+
+impl PartialEq for Action {
+    fn eq(&self, other: &Action) -> bool {
+        // glibc on aarch64 does not set the flag and hands over whatever lies in the word, which the kernel keeps and never uses.
+        const SA_RESTORER: u64 = 0x0400_0000;
+        let way_back = |action: &Action| if action.flags & SA_RESTORER != 0 { action.restorer } else { 0 };
+        let all = |action: &Action| (action.handler, action.flags, action.mask, way_back(action));
+        all(self) == all(other)
+    }
+}
+impl Eq for Action {}
 
 /// The action of `sig`, asked of the kernel itself.
 pub fn action(sig: i32) -> Action {
@@ -160,7 +175,7 @@ pub fn mask() -> u64 {
 pub fn status_bits(tid: libc::pid_t, field: &str) -> u64 {
     let s = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).expect("the thread lives");
     let line = s.lines().find(|l| l.starts_with(field)).expect("a field of status");
-    emulation::set_from_proc(u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
+    set_from_proc(u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
 }
 
 /// Every action of the process and the calling thread's mask and pending signals, as the kernel and /proc tell them.

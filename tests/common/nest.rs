@@ -69,21 +69,25 @@ impl Look {
         Some((nr, first))
     }
 
-    fn field(&self, name: &str, base: u32) -> u64 {
+    fn word<R>(&self, name: &str, read: impl Fn(&str) -> R) -> R {
         let mut buf = [0; 4096];
         let line = Look::text(&self.status, &mut buf).lines().find(|line| line.starts_with(name));
-        let word = line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status");
-        u64::from_str_radix(word, base).expect("a number")
+        read(line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status"))
     }
 
     /// Whether one is queued for this thread.
     pub fn is_pending(&self, sig: i32) -> bool {
-        self.field("SigPnd:", 16) & common::bit(sig) != 0
+        self.word("SigPnd:", |word| u64::from_str_radix(word, 16).expect("a mask")) & common::bit(sig) != 0
+    }
+
+    /// Not woken either: a thread that is about to be put on another processor is still where it slept to `syscall`, but not to `status`.
+    fn is_at_rest(&self) -> bool {
+        self.word("State:", |word| word == "S")
     }
 
     /// How often it has gone to sleep.
     pub fn sleeps(&self) -> u64 {
-        self.field("voluntary_ctxt_switches:", 10)
+        self.word("voluntary_ctxt_switches:", |word| word.parse().expect("a number"))
     }
 
     pub fn wait_asleep(&self, nr: libc::c_long, first: usize) {
@@ -94,7 +98,7 @@ impl Look {
     /// delivered, and the thread has gone to sleep after that.
     pub fn is_left_asleep(&self, nr: libc::c_long, first: usize, sig: i32) -> bool {
         let asleep = || self.sleeps_in() == Some((nr, first));
-        (0..2).all(|_| asleep() && !self.is_pending(sig) && asleep())
+        (0..2).all(|_| asleep() && self.is_at_rest() && !self.is_pending(sig) && asleep())
     }
 }
 
@@ -134,8 +138,10 @@ impl Pipe {
     }
 
     pub fn drain(&self) {
+        let mut room = vec![0u8; 65536];
         while self.filled() > 0 {
-            common::plain_read(&self.reader).expect("there are bytes");
+            let n = unsafe { libc::read(self.raw(), room.as_mut_ptr().cast(), room.len()) };
+            assert!(n > 0, "read: {}", std::io::Error::last_os_error());
         }
     }
 }
@@ -324,6 +330,41 @@ pub fn pending() -> u64 {
     let mut set = 0u64;
     assert_eq!(unsafe { libc::syscall(libc::SYS_rt_sigpending, &mut set, 8usize) }, 0);
     set
+}
+
+/// While it lives the calling thread has one processor and the other thread another, if there are two: what one sends lands at any instruction of the other.
+#[derive(Debug)]
+pub struct Apart {
+    tids: [libc::pid_t; 2],
+    before: [libc::cpu_set_t; 2],
+}
+
+impl Apart {
+    pub fn from(other: libc::pid_t) -> Apart {
+        let tids = [common::gettid(), other];
+        let before = tids.map(|tid| {
+            let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+            assert_eq!(unsafe { libc::sched_getaffinity(tid, size_of_val(&set), &mut set) }, 0);
+            set
+        });
+        let mut processors = (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before[0]) });
+        if let (Some(first), Some(second)) = (processors.next(), processors.next()) {
+            for (tid, cpu) in tids.into_iter().zip([first, second]) {
+                let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+                unsafe { libc::CPU_SET(cpu, &mut set) };
+                unsafe { libc::sched_setaffinity(tid, size_of_val(&set), &set) };
+            }
+        }
+        Apart { tids, before }
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        for (tid, set) in self.tids.iter().zip(&self.before) {
+            unsafe { libc::sched_setaffinity(*tid, size_of_val(set), set) };
+        }
+    }
 }
 
 /// A stack for handlers with room for many frames; std's own has 8 KiB.

@@ -1,8 +1,8 @@
 //! A connection, over the tries of one call (protocol 12).
 //!
-//! After an EINTR the attempt goes on in the kernel (AF_INET, AF_INET6), or has left nothing (AF_UNIX). In both cases connect(2), made again, goes on
-//! waiting and answers what became of it, so the kernel's answer is the only word for "connected". Polling and asking SO_ERROR instead would call
-//! a socket connected that is not: one of AF_UNIX, and one whose first call was cancelled before it was made.
+//! After an EINTR the attempt goes on in the kernel (AF_INET, AF_INET6), or has left nothing (AF_UNIX). In both cases connect(2), made again, goes
+//! on waiting and answers what became of it, so the kernel's answer is the only word for "connected". Polling and asking SO_ERROR instead would
+//! call a socket connected that is not: one of AF_UNIX, and one whose first call was cancelled before it was made.
 //!
 //! # Safety
 //! The descriptor is borrowed; what the kernel writes to are locals.
