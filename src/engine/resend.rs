@@ -164,6 +164,18 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
     }
 }
 
+/// One of ours was taken out of the queue by the thread itself: for what nobody has acknowledged it is sent again, and lands when the handler returns.
+pub(super) fn after_taking(lane: &Lane) {
+    if scopes(lane).any(|node| node.gate.is_unseen()) && interrupt::is_ours_standing(lane.sig) {
+        if let Some(pauses) = wanted(lane) {
+            start(lane, pauses);
+        }
+        if lane.take_off() && interrupt::send(lane).is_err() {
+            lane.landed();
+        }
+    }
+}
+
 /// The interrupt cannot be brought home now: the timer tries again, whether or not a resend was asked for.
 pub(super) fn by_timer(lane: &Lane, caller: Caller) {
     if caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig) {

@@ -81,7 +81,7 @@ impl Look {
     }
 
     /// Not woken either: a thread that is about to be put on another processor is still where it slept to `syscall`, but not to `status`.
-    fn is_at_rest(&self) -> bool {
+    pub fn is_at_rest(&self) -> bool {
         self.word("State:", |word| word == "S")
     }
 

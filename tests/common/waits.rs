@@ -1,8 +1,9 @@
 //! A test for each call that waits, in the three ways of `waiting`: what it waits on, how it is called, what makes it ready, and what it must
-//! have done then.
+//! have done then; and, if not every machine has that, what it needs.
 
 macro_rules! waits {
     ($test:ident, $number:expr, $state:ty => $value:ty,
+     $(needs: $needs:expr,)?
      new: $new:expr, call: $call:expr, ready: $ready:expr, check: $check:expr $(,)?) => {
         #[test]
         fn $test() {
@@ -28,6 +29,13 @@ macro_rules! waits {
                 }
             }
             let _t = crate::common::begin();
+            $(
+                let needs: fn() -> Result<(), String> = $needs;
+                if let Err(why) = needs() {
+                    println!("SKIPPED: {}: {why}", stringify!($test));
+                    return;
+                }
+            )?
             crate::waiting::in_three_ways::<Case>();
         }
     };
