@@ -4,22 +4,26 @@
     dead_code,
     missing_docs,
     unreachable_pub,
+    unused_imports,
     unsafe_code,
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block
 )]
 
+#[path = "look.rs"]
+mod look;
+
 use crate::common;
 use eintr::{Delivery, Error, Remote, Scope, ScopeOptions, Status};
 use std::cell::Cell;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+pub use look::{Apart, Look};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,63 +42,6 @@ impl From<eintr::sys::Result<usize>> for Answer {
             Err(Error::Interrupted(_)) => Answer::Interrupted,
             Err(e) => Answer::Os(nix::errno::Errno::from(e) as i32),
         }
-    }
-}
-
-/// A thread as /proc tells it.
-#[derive(Debug)]
-pub struct Look {
-    syscall: File,
-    status: File,
-}
-
-impl Look {
-    pub fn at(tid: libc::pid_t) -> Look {
-        let open = |file: &str| File::open(format!("/proc/self/task/{tid}/{file}")).expect("the thread lives");
-        Look { syscall: open("syscall"), status: open("status") }
-    }
-
-    fn text<'a>(file: &File, buf: &'a mut [u8]) -> &'a str {
-        // The kernel writes the file anew for who reads it from its beginning.
-        let n = file.read_at(buf, 0).unwrap_or(0);
-        std::str::from_utf8(&buf[..n]).unwrap_or("")
-    }
-
-    /// The system call that it sleeps in, and the first argument; `None` while it runs.
-    pub fn sleeps_in(&self) -> Option<(libc::c_long, usize)> {
-        let mut buf = [0; 256];
-        let mut words = Look::text(&self.syscall, &mut buf).split_whitespace();
-        let nr = words.next()?.parse().ok()?;
-        let first = usize::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
-        Some((nr, first))
-    }
-
-    fn field(&self, name: &str, base: u32) -> u64 {
-        let mut buf = [0; 4096];
-        let line = Look::text(&self.status, &mut buf).lines().find(|line| line.starts_with(name));
-        let word = line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status");
-        u64::from_str_radix(word, base).expect("a number")
-    }
-
-    /// Whether one is queued for this thread.
-    pub fn is_pending(&self, sig: i32) -> bool {
-        self.field("SigPnd:", 16) & common::bit(sig) != 0
-    }
-
-    /// How often it has gone to sleep.
-    pub fn sleeps(&self) -> u64 {
-        self.field("voluntary_ctxt_switches:", 10)
-    }
-
-    pub fn wait_asleep(&self, nr: libc::c_long, first: usize) {
-        common::wait_until(|| self.sleeps_in() == Some((nr, first)));
-    }
-
-    /// Whether it sleeps in that call and nothing is on its way that would wake it. A signal that was sent before is either queued still, or has been
-    /// delivered, and the thread has gone to sleep after that.
-    pub fn is_left_asleep(&self, nr: libc::c_long, first: usize, sig: i32) -> bool {
-        let asleep = || self.sleeps_in() == Some((nr, first));
-        (0..2).all(|_| asleep() && !self.is_pending(sig) && asleep())
     }
 }
 
@@ -134,8 +81,10 @@ impl Pipe {
     }
 
     pub fn drain(&self) {
+        let mut room = vec![0u8; 65536];
         while self.filled() > 0 {
-            common::plain_read(&self.reader).expect("there are bytes");
+            let n = unsafe { libc::read(self.raw(), room.as_mut_ptr().cast(), room.len()) };
+            assert!(n > 0, "read: {}", std::io::Error::last_os_error());
         }
     }
 }
@@ -398,6 +347,10 @@ pub struct Installed(i32, common::Action);
 impl Installed {
     pub fn new(sig: i32, handler: extern "C" fn(libc::c_int), flags: i32) -> Installed {
         Installed::with_mask(sig, handler, flags, &[])
+    }
+    /// SIG_DFL or SIG_IGN.
+    pub fn action(sig: i32, action: libc::sighandler_t) -> Installed {
+        Installed(sig, common::install(sig, action, 0, &[]))
     }
     pub fn with_mask(sig: i32, handler: extern "C" fn(libc::c_int), flags: i32, mask: &[i32]) -> Installed {
         Installed(sig, common::install(sig, handler as *const () as usize, flags, mask))
