@@ -96,6 +96,20 @@ fn watchdog_brings_every_worker_back_and_leaves_the_finished_one_alone() {
     assert_eq!(lines.next(), None, "{text}");
 }
 
+#[test]
+fn race_loses_by_hand_and_not_by_the_stub() {
+    let _t = common::begin();
+    let text = output(&mut example("race"));
+    let lines: Vec<&str> = text.lines().collect();
+    let lost: u64 = lines[0]
+        .strip_prefix("naive: 10000 rounds, ")
+        .and_then(|rest| rest.strip_suffix(" lost"))
+        .and_then(|lost| lost.parse().ok())
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(lost > 0, "the naive one is not seen to lose\n{text}");
+    assert_eq!(lines[1..], ["eintr: 10000 rounds, 0 lost"], "{text}");
+}
+
 /// `ctrl_c` with SIGINT at its default: a shell's background job, which CI may be, has it ignored. No event comes within the life of the test,
 /// so nothing but the signal ends the loop.
 fn ctrl_c(clean_up: &str) -> Running {

@@ -35,7 +35,9 @@ impl Started {
     fn bits(&self, field: &str) -> u64 {
         let line =
             self.text.lines().find(|l| l.starts_with(field)).unwrap_or_else(|| panic!("no {field} in {:?}", self.text));
-        u64::from_str_radix(line.split_whitespace().nth(1).expect("a value"), 16).expect("hexadecimal")
+        common::set_from_proc(
+            u64::from_str_radix(line.split_whitespace().nth(1).expect("a value"), 16).expect("hexadecimal"),
+        )
     }
     /// Of the thread and of the process.
     fn pending(&self) -> u64 {

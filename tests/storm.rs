@@ -13,10 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Foreign: the lower number, so that the kernel builds its frame first and ours lands on top of it.
-const LOWER: i32 = libc::SIGUSR1;
-/// Foreign: its handler restarts nothing.
-const NO_RESTART: i32 = libc::SIGHUP;
+/// Foreign, and its handler restarts: the lower number, so that the kernel builds its frame first and ours lands on top of it.
+const FOREIGN: i32 = libc::SIGUSR1;
 
 /// One run of the storm.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +40,7 @@ struct Shared {
     lost: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
+    bytes_lost: AtomicU64,
     foreign: AtomicU64,
     behind: AtomicU64,
     /// A descriptor that has nothing to read and does not block, for the nested calls; 0: none.
@@ -112,14 +111,13 @@ fn sys_read(fd: &OwnedFd, buf: &mut [u8]) -> Option<usize> {
 
 fn storm(run: Run, interrupts: u64, limit: Duration, seed: u64) -> i32 {
     let shared = shared();
-    let restart =
+    let install =
         |sig, handler: extern "C" fn(i32), flags| common::install(sig, handler as *const () as usize, flags, &[]);
-    restart(LOWER, on_foreign, libc::SA_RESTART);
-    restart(NO_RESTART, on_foreign, 0);
+    install(FOREIGN, on_foreign, libc::SA_RESTART);
     if run.naive {
-        restart(run.sig, on_naive, 0);
+        install(run.sig, on_naive, 0);
     } else if run.behind {
-        restart(run.sig, on_behind, 0);
+        install(run.sig, on_behind, 0);
     }
     let scope = (!run.naive).then(|| Scope::enter(run.sig).expect("enter"));
     if run.nested {
@@ -157,8 +155,7 @@ fn send_foreign(tid: libc::pid_t, seed: u64) {
     let mut random = Random::seeded(seed ^ 0x5bd1_e995);
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     while !shared().over.load(SeqCst) {
-        let sig = if random.chance(8) { NO_RESTART } else { LOWER };
-        unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), tid, sig) };
+        unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), tid, FOREIGN) };
         std::thread::sleep(Duration::from_nanos(random.below(60_000)));
     }
 }
@@ -188,15 +185,25 @@ impl Target {
             shared.asked.store(n, SeqCst);
             if random.chance(4) {
                 // Right before ours: the two are often pending together.
-                unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), self.tid, LOWER) };
+                unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), self.tid, FOREIGN) };
             }
             self.interrupt();
             if byte && shared.written.load(SeqCst) == shared.read.load(SeqCst) {
                 self.write();
             }
-            self.wait(|| shared.acknowledged.load(SeqCst) == n);
-            // Whatever was written is read in the end: no interrupt has cost a byte.
-            self.wait(|| shared.written.load(SeqCst) == shared.read.load(SeqCst));
+            while !self.waits_for(|| shared.acknowledged.load(SeqCst) == n) {
+                let lost = shared.lost.fetch_add(1, SeqCst) + 1;
+                if !self.run.naive {
+                    eprintln!("STORM lost {lost}, at interrupt {n}");
+                }
+                self.write(); // its read returns, and the next one looks at flag or `pending`
+            }
+            if !self.waits_for(|| shared.written.load(SeqCst) == shared.read.load(SeqCst)) {
+                // It sleeps in its read, so there is nothing to be read.
+                let missing = shared.written.load(SeqCst) - shared.read.swap(shared.written.load(SeqCst), SeqCst);
+                eprintln!("STORM bytes lost: {missing}, at interrupt {n}");
+                shared.bytes_lost.fetch_add(missing, SeqCst);
+            }
             if n % 64 == 0 && began.elapsed() >= limit {
                 break;
             }
@@ -220,35 +227,31 @@ impl Target {
         }
     }
 
-    /// Waits until the thread has done it. One that sleeps in its read instead, with no signal pending, for as long as the patience lasts, has
-    /// lost the interrupt: it is counted, and woken by hand.
-    fn wait(&self, done: impl Fn() -> bool) {
-        let patience = if self.run.naive { Duration::from_millis(2) } else { Duration::from_secs(1) };
-        let mut asleep_since = None;
+    /// Waits until the thread has done it. `false`: for as long as the patience lasts it has not, and it sleeps in its read with no signal pending.
+    fn waits_for(&self, done: impl Fn() -> bool) -> bool {
+        let patience = if self.run.naive { Duration::from_millis(1) } else { Duration::from_secs(1) };
+        let began = Instant::now();
         for look in 0u64.. {
             if done() {
-                return;
+                return true;
             }
-            match look {
-                0..2000 => std::hint::spin_loop(),
-                _ if look % 256 != 0 => std::thread::yield_now(),
-                _ if !self.sleeps() => asleep_since = None,
-                _ if asleep_since.get_or_insert_with(Instant::now).elapsed() < patience => {}
-                _ => {
-                    let lost = shared().lost.fetch_add(1, SeqCst) + 1;
-                    if !self.run.naive {
-                        eprintln!("STORM lost {lost}, at interrupt {}", shared().asked.load(SeqCst));
-                    }
-                    self.write(); // its read returns, and then it looks at flag or `pending`
-                    asleep_since = None;
-                }
+            if look < 2000 {
+                std::hint::spin_loop();
+            } else if look % 64 == 0 && began.elapsed() >= patience && self.sleeps() {
+                return done(); // it may have done it, and then fallen asleep
+            } else {
+                std::thread::yield_now();
             }
         }
+        unreachable!("looked for ever")
     }
 
+    /// Not one that stands for a tracer: such a one has its call, too.
     fn sleeps(&self) -> bool {
-        common::blocked_in(self.tid) == libc::SYS_read
-            && common::status_bits(self.tid, "SigPnd:") & (common::bit(self.run.sig) | common::bit(LOWER)) == 0
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+            && common::blocked_in(self.tid) == libc::SYS_read
+            && common::status_bits(self.tid, "SigPnd:") & (common::bit(self.run.sig) | common::bit(FOREIGN)) == 0
     }
 }
 
@@ -332,6 +335,7 @@ fn run(run: Run, interrupts: u64, limit: Duration) -> &'static Shared {
     assert!(torments.stopped > 0, "it was over before it was tormented");
     assert_eq!(shared.behind.load(SeqCst), 0, "signals of ours that reached the action behind");
     assert!(shared.foreign.load(SeqCst) > 0);
+    assert_eq!(shared.bytes_lost.load(SeqCst), 0, "bytes that an interrupt has cost");
     shared
 }
 

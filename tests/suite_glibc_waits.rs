@@ -2,9 +2,9 @@
 //!
 //! | glibc | here |
 //! | --- | --- |
-//! | `tst-cancel12`, `14` (sem_wait, sem_timedwait that block are cancelled, the semaphore keeps its count) | `futex_wait` and `futex_wait_until`, the three ways; `an_interrupt_that_comes_with_a_post_...` |
+//! | `tst-cancel12`, `14` (sem_wait, sem_timedwait that block are cancelled, the semaphore keeps its count) | `futex_wait` and `futex_wait_until`, the four ways; `an_interrupt_that_comes_with_a_post_...` |
 //! | `tst-cancel13`, `15` (the same, cancelled before) | the same, early; `a_wait_that_need_not_block_...` |
-//! | `tst-cancel16` (lockf, fcntl) | `fcntl_lock`, `fcntl_lock_of_the_open_file`, the three ways; `a_lock_that_was_not_waited_for_to_the_end_...` |
+//! | `tst-cancel16` (lockf, fcntl) | `fcntl_lock`, `fcntl_lock_of_the_open_file`, the four ways; `a_lock_that_was_not_waited_for_to_the_end_...` |
 //! | `tst-cancel18` (clock_nanosleep) | `a_sleep_...` |
 //!
 //! A semaphore is a word that `sys::futex_wait` waits on, as in libc. Left out: `sem_clockwait` with CLOCK_REALTIME (`futex_wait` takes an instant).
@@ -27,9 +27,9 @@ use nix::time::ClockId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use suite::{Storm, interrupted, sleep, three_ways, worker};
+use suite::{Storm, four_ways, interrupted, sleep, worker};
 
-three_ways! { wait: futex_wait futex_wait_until fcntl_lock fcntl_lock_of_the_open_file }
+four_ways! { wait: futex_wait futex_wait_until fcntl_lock fcntl_lock_of_the_open_file }
 
 /// A semaphore, as libc makes it: a count, and a futex on it.
 #[derive(Debug, Default)]
@@ -107,8 +107,9 @@ fn an_interrupt_of_one_waiter_does_not_eat_the_wake_up_of_another() {
             };
             worker(libc::SIGUSR1, wait).asleep(&sleep(libc::SYS_futex))
         });
+        let remote = waiters[0].remote.clone();
         std::thread::scope(|threads| {
-            threads.spawn(|| waiters[0].remote.interrupt());
+            threads.spawn(move || remote.interrupt());
             semaphore.post();
         });
         let [first, second] = waiters;
@@ -140,11 +141,11 @@ fn a_wait_that_need_not_block_is_ended_by_an_interrupt_alone() {
         let word = AtomicU32::new(1);
         let waits = [None, Some(Instant::now()), Some(Instant::now() + Duration::from_secs(3600))];
         let _ = scope.remote().interrupt();
-        waits.map(|until| interrupted(sys::futex_wait(&word, 0, until)));
+        waits.into_iter().for_each(|until| interrupted(sys::futex_wait(&word, 0, until)));
         assert!(scope.clear().is_some());
         let _storm = Storm::on(common::gettid(), sig, Duration::from_micros(100));
         for _ in 0..100 {
-            waits.map(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
+            waits.into_iter().for_each(|until| assert_eq!(sys::futex_wait(&word, 0, until), Ok(false)));
         }
     }
 }
@@ -171,13 +172,9 @@ fn a_lock_that_was_not_waited_for_to_the_end_is_not_held() {
     let _t = common::begin();
     for sig in kinds() {
         let holder = suite::memory_file();
-        let again = || {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&holder));
-            std::fs::File::options().read(true).write(true).open(path).unwrap()
-        };
         let lock = |kind: i32| libc::flock { l_type: kind as _, ..unsafe { std::mem::zeroed() } };
         nix::fcntl::fcntl(&holder, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))).unwrap();
-        let (waits, other) = (again(), again());
+        let (waits, other) = (suite::again(&holder), suite::again(&holder));
         let waiter = worker(sig, move |_, tell| {
             interrupted(sys::fcntl_lock(&waits, FcntlArg::F_OFD_SETLKW(&lock(libc::F_WRLCK))));
             tell.send(()).unwrap();

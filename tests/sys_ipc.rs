@@ -196,19 +196,25 @@ fn futexes_wait() {
 #[test]
 fn an_interrupt_eats_no_wake_up() {
     let _t = common::begin();
+    let (rounds, mut random) = (common::rounds("EINTR_ROUNDS", 400), common::Random::new());
     let mut taken = 0;
-    for _ in 0..common::rounds("EINTR_ROUNDS", 400) {
+    for _ in 0..rounds {
         let word = Arc::new(AtomicU32::new(0));
         let [of_first, of_second] = [word.clone(), word.clone()];
         let first = Caller::start(Some(libc::SIGUSR1), move |_| sys::futex_wait(&of_first, 0, None));
         wait_blocked_in(first.tid, libc::SYS_futex); // the kernel wakes in the order of arrival
         let second = Caller::start(None, move |_| sys::futex_wait(&of_second, 0, None));
         wait_blocked_in(second.tid, libc::SYS_futex);
-        let remote = first.remote.clone().unwrap();
-        let interrupter = std::thread::spawn(move || remote.interrupt());
-        let woken = wake(&word, 1);
+        let (remote, go) = (first.remote.clone().unwrap(), Arc::new(AtomicBool::new(false)));
+        let gone = go.clone();
+        let interrupter = std::thread::spawn(move || {
+            wait_until(|| gone.load(Ordering::SeqCst));
+            remote.interrupt();
+        });
+        go.store(true, Ordering::SeqCst);
+        spin(random.below(30_000));
+        assert_eq!(wake(&word, 1), 1);
         interrupter.join().unwrap();
-        assert_eq!(woken, 1);
         match first.join() {
             Ok(true) => {
                 taken += 1;
@@ -219,44 +225,53 @@ fn an_interrupt_eats_no_wake_up() {
         }
         assert_eq!(second.join(), Ok(true));
     }
-    println!("the interrupted one took the wake-up {taken} times");
+    println!("of {rounds} the interrupted one took the wake-up {taken} times");
 }
 
-/// One side gives `COUNT` things, one takes them and is interrupted all the time; each is taken once.
+fn spin(times: u64) {
+    (0..times).for_each(|_| std::hint::spin_loop());
+}
+
+/// One side gives `COUNT` things, one after the other, one takes them and is interrupted all the time; each is taken once.
 fn none_is_lost<R: Send + Sync + 'static>(
     resource: R,
     give: fn(&R, u32),
     take: impl Fn(&R) -> sys::Result<u32> + Send + 'static,
 ) {
-    const COUNT: u32 = 3000;
-    let resource = Arc::new(resource);
-    let (of_taker, over) = (resource.clone(), Arc::new(AtomicBool::new(false)));
+    const COUNT: u32 = 2000;
+    let (resource, got) = (Arc::new(resource), Arc::new(AtomicU32::new(0)));
+    let (of_taker, by_taker, mut random) = (resource.clone(), got.clone(), common::Random::new());
     let taker = Caller::start(Some(libc::SIGUSR1), move |scope| {
-        let (mut taken, mut interrupts) = (Vec::new(), 0);
-        while taken.len() < COUNT as usize {
-            match take(&of_taker) {
-                Ok(value) => taken.push(value),
-                interrupted => {
-                    assert_remote(interrupted);
-                    interrupts += 1;
-                    scope.unwrap().clear();
+        let mut interrupts = 0;
+        for expected in 0..COUNT {
+            let value = loop {
+                match take(&of_taker) {
+                    Ok(value) => break value,
+                    interrupted => assert_remote(interrupted),
                 }
-            }
+                interrupts += 1;
+                scope.unwrap().clear();
+            };
+            assert_eq!(value, expected);
+            by_taker.store(value + 1, Ordering::SeqCst);
         }
-        (taken, interrupts)
+        interrupts
     });
-    let (remote, stop) = (taker.remote.clone().unwrap(), over.clone());
+    let (remote, over) = (taker.remote.clone().unwrap(), Arc::new(AtomicBool::new(false)));
+    let stop = over.clone();
     let interrupter = std::thread::spawn(move || {
         while !stop.load(Ordering::SeqCst) {
             remote.interrupt();
-            std::hint::spin_loop();
         }
     });
-    (0..COUNT).for_each(|value| give(&resource, value));
-    let (taken, interrupts) = taker.join();
+    for value in 0..COUNT {
+        wait_until(|| got.load(Ordering::SeqCst) == value || taker.thread.is_finished());
+        spin(random.below(3000));
+        give(&resource, value);
+    }
+    let interrupts = taker.join();
     over.store(true, Ordering::SeqCst);
     interrupter.join().unwrap();
-    assert_eq!(taken, (0..COUNT).collect::<Vec<_>>());
     println!("{interrupts} interrupts");
 }
 
@@ -278,10 +293,7 @@ fn no_message_of_a_posix_queue_is_lost() {
 #[test]
 fn no_message_of_a_system_v_queue_is_lost() {
     let _t = common::begin();
-    let give = |queue: &Msg, value: u32| {
-        wait_until(|| queue.count() < 100);
-        queue.send(1, u64::from(value).to_ne_bytes());
-    };
+    let give = |queue: &Msg, value: u32| queue.send(1, u64::from(value).to_ne_bytes());
     none_is_lost(Msg::new(), give, |queue| {
         let mut msg = [0; 8];
         sys::msgrcv(queue.0, &mut msg, 0, 0).map(|_| as_number(&msg))

@@ -47,6 +47,8 @@ fn every_signal() -> SigSet {
     }
 }
 
+type OnPipe = fn(&Pipe) -> sys::Result<usize>;
+
 macro_rules! waits_on_a_pipe {
     ($test:ident, $number:expr, $call:expr) => {
         #[test]
@@ -59,7 +61,7 @@ macro_rules! waits_on_a_pipe {
                     Case(Pipe::new())
                 }
                 fn call(&self) -> sys::Result<usize> {
-                    let call: fn(&Pipe) -> sys::Result<usize> = $call;
+                    let call: OnPipe = $call;
                     call(&self.0)
                 }
                 fn ready(&self, _: libc::pid_t) {
@@ -138,7 +140,7 @@ fn an_interrupted_epoll_wait_spends_no_event() {
 #[test]
 fn a_full_mask_keeps_no_interrupt_out() {
     let _t = common::begin();
-    let calls: [(libc::c_long, fn(&Pipe) -> sys::Result<usize>); 3] = [
+    let calls: [(libc::c_long, OnPipe); 3] = [
         (libc::SYS_ppoll, |pipe| sys::ppoll(&mut to_read(pipe), None, Some(every_signal()))),
         (libc::SYS_pselect6, |pipe| {
             let mut read = FdSet::new();

@@ -16,8 +16,8 @@
 
 use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
-use crate::engine::provenance;
 use crate::engine::slot::Slot;
+use crate::engine::{provenance, resend};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::raw;
 use crate::kernel::send::{self, Info, take};
@@ -56,12 +56,17 @@ pub(super) fn offer_held(lane: &Lane) {
     });
     if offered {
         raw::pause_for(GRACE);
+        let mut ours_too = false;
         while let Some(back) = take(lane.sig) {
             if provenance::is_ours(&back, Some(lane)) {
-                lane.landed();
+                ours_too = true;
+                if provenance::is_expiry(&back) { lane.timer_landed() } else { lane.landed() }
             } else {
                 lane.hold(&back);
             }
+        }
+        if ours_too && !lane.is_closing() {
+            resend::after_taking(lane);
         }
     }
 }

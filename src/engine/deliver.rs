@@ -51,8 +51,7 @@ fn landed(lane: &Lane, info: &Info, caller: Caller) {
     if !provenance::is_expiry(info) {
         return lane.landed();
     }
-    lane.calm();
-    lane.timer.expired();
+    lane.timer_landed();
     if !lane.is_closing() {
         resend::again(lane, caller);
     }

@@ -6,7 +6,9 @@
 //!    the fence comes, everything of ours that was queued before it has come, and nothing of the process's queue was touched.
 //! 3. A standard signal that is sent merges with one of its number that lies in the thread's queue; only a timer's expiry is put beside it. So
 //!    with a fence sent, the next one taken is from the thread's own queue; and when that is the fence itself, nothing else was there. Nobody is
-//!    left who could put another in: the timer is stopped, the gates are closed.
+//!    left who could put another in: the timer has run out, the gates are closed.
+//!    An expiry that was taken back by a later setting of the timer lies there still, from Linux 6.13 on: a fence merges into it, and whoever comes to it
+//!    throws it away and takes from the process's queue instead. An expiry of now makes it a good one again (`kernel/signal.c`, `posixtimer_send_sigqueue`).
 //! 4. A foreign signal that was taken goes back to the thread: a real-time one behind the fence, so that their order is kept.
 
 use crate::atomic::{AtomicU64, SeqCst};
@@ -19,11 +21,15 @@ use crate::signal::Signal;
 pub(super) fn fence(lane: &Lane) {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
     let fence = Info::ours(lane.sig, provenance::fence(SERIAL.fetch_add(1, SeqCst)));
+    let is_standard = Signal::from(lane.sig).is_standard();
+    if is_standard {
+        lane.timer.run_out(); // invariant 3
+    }
     lane.count_sent(); // with a full queue it comes blank
     if lane.expects_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
         return without_fence(lane);
     }
-    if Signal::from(lane.sig).is_standard() {
+    if is_standard {
         return standard(lane, &fence);
     }
     while let Some(info) = take(lane.sig) {

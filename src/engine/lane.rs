@@ -187,6 +187,12 @@ impl Lane {
         self.gone.fetch_max(next.min(self.sent.load(SeqCst)), SeqCst);
     }
 
+    /// The timer's was delivered. (It is never without its siginfo, so it is not counted.)
+    pub(crate) fn timer_landed(&self) {
+        self.calm();
+        self.timer.expired();
+    }
+
     /// Keeps a foreign signal until the lane ends. Of standard ones one for the thread and one for the process, as the kernel would. `false`:
     /// no memory.
     pub(crate) fn hold(&self, info: &Info) -> bool {

@@ -18,7 +18,7 @@ use crate::engine::node::Node;
 use crate::engine::record::Record;
 use crate::engine::{interrupt, provenance};
 use crate::kernel::frame::Caller;
-use crate::kernel::{clock, timer};
+use crate::kernel::{clock, raw, timer};
 use crate::resend::{Pauses, Resend};
 use nix::errno::Errno;
 
@@ -80,6 +80,18 @@ impl Timer {
             }
             self.armed.store(0, SeqCst);
         }
+    }
+
+    /// Lets it expire now, if there is one, and waits until its signal is queued. Nobody arms it any more.
+    pub(super) fn run_out(&self) {
+        let id = self.id.load(SeqCst);
+        if id == NONE || timer::set(id, 1).is_err() {
+            return;
+        }
+        while timer::is_running(id) {
+            raw::pause_for(1000);
+        }
+        self.armed.store(0, SeqCst);
     }
 
     /// Whether there is one.
@@ -149,6 +161,18 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
         && (caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig))
     {
         let _ = arm(lane, lane.timer.next_pause(pauses));
+    }
+}
+
+/// One of ours was taken out of the queue by the thread itself: for what nobody has acknowledged it is sent again, and lands when the handler returns.
+pub(super) fn after_taking(lane: &Lane) {
+    if scopes(lane).any(|node| node.gate.is_unseen()) && interrupt::is_ours_standing(lane.sig) {
+        if let Some(pauses) = wanted(lane) {
+            start(lane, pauses);
+        }
+        if lane.take_off() && interrupt::send(lane).is_err() {
+            lane.landed();
+        }
     }
 }
 

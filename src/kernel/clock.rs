@@ -1,4 +1,4 @@
-//! The time: as coarse as it is cheap, and as the kernel wants to be told of an instant.
+//! The time: as coarse as it is cheap, as it is, and as the kernel wants to be told of an instant.
 //!
 //! # Safety
 //! The structures written are locals.
@@ -9,26 +9,24 @@
 use libc::timespec;
 use std::time::{Duration, Instant};
 
-/// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC_COARSE: milliseconds, a timer tick (1 to 10 of them) behind at most.
-pub(crate) fn coarse_milliseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is written; the clock exists since Linux 2.6.32.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
-}
-
-/// The same clock, as the kernel tells it.
+/// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC_COARSE: a timer tick (1 to 10 milliseconds) behind at most.
 #[inline]
-pub(crate) fn coarse() -> libc::timespec {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+pub(crate) fn coarse() -> timespec {
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is written; the clock exists since Linux 2.6.32.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
     time
 }
 
+/// The same in milliseconds.
+pub(crate) fn coarse_milliseconds() -> u64 {
+    let time = coarse();
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
 /// An instant that is not before the one at which [`coarse`] told `time`: a step of that clock later.
-pub(crate) fn end_of_coarse(time: libc::timespec) -> Duration {
-    let mut step = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+pub(crate) fn end_of_coarse(time: timespec) -> Duration {
+    let mut step = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `step` is written; the clock exists since Linux 2.6.32.
     unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut step) };
     duration(time) + duration(step)
@@ -36,13 +34,13 @@ pub(crate) fn end_of_coarse(time: libc::timespec) -> Duration {
 
 /// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC.
 pub(crate) fn now() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is written; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     duration(time)
 }
 
-fn duration(time: libc::timespec) -> Duration {
+fn duration(time: timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

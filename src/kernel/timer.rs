@@ -47,6 +47,16 @@ pub(crate) fn set(id: i32, nanoseconds: u64) -> Result<(), Errno> {
     unsafe { raw::call(libc::SYS_timer_settime, [id as usize, 0, &raw const new as usize, 0]) }.map(drop)
 }
 
+/// `int timer_gettime(timer_t id, struct itimerspec *setting)`, timer_gettime(2): whether it is still to expire. If not, its signal has been queued:
+/// the kernel answers under the lock that it queues under (`kernel/time/posix-timers.c`, `common_timer_get`).
+pub(crate) fn is_running(id: i32) -> bool {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut left = libc::itimerspec { it_interval: never, it_value: never };
+    // SAFETY: `left` is written.
+    let asked = unsafe { raw::call(libc::SYS_timer_gettime, [id as usize, &raw mut left as usize, 0, 0]) };
+    asked.is_ok() && (left.it_value.tv_sec, left.it_value.tv_nsec) != (0, 0)
+}
+
 /// `int timer_delete(timer_t id)`, timer_delete(2).
 pub(crate) fn delete(id: i32) {
     // SAFETY: an integer.

@@ -41,8 +41,8 @@ pub fn openat<Fd: AsFd, P: ?Sized + NixPath>(dir: Fd, path: &P, flags: OFlag, mo
 /// Local file systems look at no signal here: an interrupt that comes meanwhile stays pending.
 ///
 /// # Errors
-/// The interrupt; how much has reached the device is not known. The kernel's: `EBADF`, `EINVAL` for what cannot be synced, `EIO`, `ENOSPC`, `EDQUOT`,
-/// `EROFS`.
+/// The interrupt; how much has reached the device is not known. The kernel's: `EBADF`, `EINVAL` for what cannot be synced, `EIO`, `ENOSPC`,
+/// `EDQUOT`, `EROFS`.
 pub fn fsync<Fd: AsFd>(fd: Fd) -> Result<()> {
     let fd = fd.as_fd();
     op::run(|door| files::fsync(door, fd))
@@ -62,8 +62,8 @@ pub fn fdatasync<Fd: AsFd>(fd: Fd) -> Result<()> {
 /// Local file systems look at no signal here, as in [`fsync`].
 ///
 /// # Errors
-/// As [`fsync`]; `EINVAL` for an address that is not a multiple of the page size, or both of `MS_ASYNC` and `MS_SYNC`; `ENOMEM` for what is not mapped;
-/// `EBUSY` for locked memory with `MS_INVALIDATE`.
+/// As [`fsync`]; `EINVAL` for an address that is not a multiple of the page size, or both of `MS_ASYNC` and `MS_SYNC`; `ENOMEM` for what is not
+/// mapped; `EBUSY` for locked memory with `MS_INVALIDATE`.
 ///
 /// # Safety
 /// With `MS_INVALIDATE` nobody relies on the bytes of the range staying as they are.
@@ -124,7 +124,8 @@ pub fn tcdrain<Fd: AsFd>(fd: Fd) -> Result<()> {
 /// After a signal that is not ours the request is made again, so a time-out in it starts afresh.
 ///
 /// # Errors
-/// The interrupt; whether the request did nothing then is the device's affair. The kernel's: `EBADF`, `EFAULT`, `EINVAL`, `ENOTTY`, and the device's own.
+/// The interrupt; whether the request did nothing then is the device's affair. The kernel's: `EBADF`, `EFAULT`, `EINVAL`, `ENOTTY`, and the
+/// device's own.
 ///
 /// # Safety
 /// The argument must be what the request asks for, and what the request does must be sound.

@@ -15,8 +15,8 @@ use std::os::fd::AsFd;
 /// As [`recv`](super::recv); `EMSGSIZE` for more than IOV_MAX (1,024) buffers. `msg` is unchanged then.
 ///
 /// # Safety
-/// The pointers in `msg` are null or valid for their lengths: name, buffers and control data to be written, the array of buffers to be read. What libc keeps
-/// there as padding is zero.
+/// The pointers in `msg` are null or valid for their lengths: name, buffers and control data to be written, the array of buffers to be read. What
+/// libc keeps there as padding is zero.
 // The signature alone: what is unsafe lies in the kernel layer.
 #[allow(unsafe_code)]
 pub unsafe fn recvmsg<Fd: AsFd>(fd: Fd, msg: &mut libc::msghdr, flags: MsgFlags) -> Result<usize> {
@@ -40,9 +40,11 @@ pub unsafe fn sendmsg<Fd: AsFd>(fd: Fd, msg: &libc::msghdr, flags: MsgFlags) -> 
     op::run(|door| time.spend(door, |mode| messages::sendmsg(door, fd, msg, flags | mode.flag())))
 }
 
-/// Receives up to `msgs.len()` messages, of which the kernel takes no more than 1,024; how many. Each one's length is in its `msg_len`. See recvmmsg(2).
+/// Receives up to `msgs.len()` messages, of which the kernel takes no more than 1,024; how many. Each one's length is in its `msg_len`. See
+/// recvmmsg(2).
 ///
-/// It waits for all of them, or with `MSG_WAITFORONE` for the first; a signal of anybody's may leave fewer.
+/// It waits for all of them, or with `MSG_WAITFORONE` for the first; a signal of anybody's may leave fewer. Then the kernel keeps an error on the
+/// socket (`EINTR` or 512) that the next call answers: the calls here know it, others fail once. `MSG_WAITFORONE` avoids that.
 ///
 /// # Errors
 /// As [`recvmsg`], if nothing was received.
@@ -57,7 +59,8 @@ pub unsafe fn recvmmsg<Fd: AsFd>(fd: Fd, msgs: &mut [libc::mmsghdr], flags: MsgF
     op::run(|door| time.spend(door, |mode| messages::recvmmsg(door, fd, msgs, flags | mode.flag())))
 }
 
-/// Sends up to `msgs.len()` messages, of which the kernel takes no more than 1,024; how many. How much of each, is in its `msg_len`. See sendmmsg(2).
+/// Sends up to `msgs.len()` messages, of which the kernel takes no more than 1,024; how many. How much of each, is in its `msg_len`. See
+/// sendmmsg(2).
 ///
 /// # Errors
 /// As [`sendmsg`], if nothing was sent.

@@ -164,7 +164,8 @@ pub fn recvmmsg() -> Option<Case> {
     let (one, other) = UnixDatagram::pair().unwrap();
     let call = move || {
         let mut buffers = [BLANK; 2];
-        let [mut first, mut second] = [&mut buffers[0], &mut buffers[1]]
+        let [mut first, mut second] = buffers
+            .each_mut()
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
         let mut messages = [&mut first, &mut second].map(|part| libc::mmsghdr { msg_hdr: header(part), msg_len: 0 });
         let answer = unsafe { sys::recvmmsg(&one, &mut messages, flags()) };

@@ -16,8 +16,8 @@ use nix::sys::stat::Mode;
 use std::sync::Arc;
 
 /// A System V object, which is removed when nobody has it any more.
-struct SystemV {
-    id: i32,
+pub struct SystemV {
+    pub id: i32,
     remove: fn(i32),
 }
 
@@ -37,12 +37,12 @@ fn system_v(id: i32, remove: fn(i32)) -> Option<[Arc<SystemV>; 2]> {
     Some([object.clone(), object])
 }
 
-pub fn message_queue() -> Option<i32> {
-    let id = unsafe { libc::msgget(libc::IPC_PRIVATE, 0o600) };
-    if id < 0 {
-        println!("SKIPPED: System V message queues: {}", std::io::Error::last_os_error());
-    }
-    (id >= 0).then_some(id)
+pub fn message_queue() -> Option<[Arc<SystemV>; 2]> {
+    system_v(unsafe { libc::msgget(libc::IPC_PRIVATE, 0o600) }, remove_queue)
+}
+
+pub fn semaphores(n: i32) -> Option<[Arc<SystemV>; 2]> {
+    system_v(unsafe { libc::semget(libc::IPC_PRIVATE, n, 0o600) }, remove_semaphores)
 }
 
 fn remove_queue(id: i32) {
@@ -73,7 +73,7 @@ fn plain_msgrcv(id: i32) -> Option<(libc::c_long, Vec<u8>)> {
 
 /// Of one type among others: those stay.
 pub fn msgrcv() -> Option<Case> {
-    let [queue, other] = system_v(message_queue()?, remove_queue)?;
+    let [queue, other] = message_queue()?;
     assert!(plain_msgsnd(queue.id, 3, b"not it"));
     let call = move || {
         let mut text = *b"........";
@@ -94,7 +94,7 @@ pub fn msgrcv() -> Option<Case> {
 
 /// To a queue that is full: it holds 16 bytes at most, by its owner's wish.
 pub fn msgsnd() -> Option<Case> {
-    let [queue, other] = system_v(message_queue()?, remove_queue)?;
+    let [queue, other] = message_queue()?;
     let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
     assert_eq!(unsafe { libc::msgctl(queue.id, libc::IPC_STAT, &mut state) }, 0);
     state.msg_qbytes = 16;
@@ -117,7 +117,7 @@ pub fn msgsnd() -> Option<Case> {
 
 /// Two operations at once, of which one can be done and the other not: neither is done by a call that is ended.
 pub fn semtimedop() -> Option<Case> {
-    let [set, other] = system_v(semaphores(2)?, remove_semaphores)?;
+    let [set, other] = semaphores(2)?;
     let change = |n: u16, by: i16| libc::sembuf { sem_num: n, sem_op: by, sem_flg: 0 };
     let value = |id: i32| [0, 1].map(|n| unsafe { libc::semctl(id, n, libc::GETVAL) });
     let call = move || {
@@ -132,14 +132,6 @@ pub fn semtimedop() -> Option<Case> {
     });
     case.sleeps_in.extend(crate::suite::sleep(libc::SYS_semop));
     Some(case)
-}
-
-fn semaphores(n: i32) -> Option<i32> {
-    let id = unsafe { libc::semget(libc::IPC_PRIVATE, n, 0o600) };
-    if id < 0 {
-        println!("SKIPPED: System V semaphores: {}", std::io::Error::last_os_error());
-    }
-    (id >= 0).then_some(id)
 }
 
 /// A POSIX queue of so many messages that has no name any more, and a second descriptor of it.

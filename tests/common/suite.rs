@@ -1,9 +1,9 @@
-//! What the ported suites share: a call that blocks, as a value, and the three ways in which each is tried. A test file takes it by
+//! What the ported suites share: a call that blocks, as a value, and the four ways in which each is tried. A test file takes it by
 //! `#[path = "common/suite.rs"] mod suite;` beside `mod common;` and `#[path = "common/counting.rs"] mod counting;`.
 //!
-//! *Early*: the interrupt is pending before the call is made. *In time*: it comes while the call is blocked. *Foreign*: other signals come while it
-//! is blocked, and no interrupt. After the first two the scope is cleared and the call made again: it blocks, and what it gives when it is let go is
-//! what it would have given the first time. So nothing was done, and nothing lost.
+//! *Early*: the interrupt is pending before the call is made. *In time*: it comes while the call is blocked. *Together*: it
+//! comes with what the call waits for. *Foreign*: other signals come while it is blocked, and no interrupt. After the first two the scope is cleared and
+//! the call made again: it blocks, and what it gives when it is let go is what it would have given the first time. So nothing was done, and nothing lost.
 #![allow(
     dead_code,
     missing_docs,
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub type Answer = Result<usize, Error>;
 pub type After = Box<dyn FnOnce()>;
@@ -168,6 +168,11 @@ pub fn memory_file() -> File {
     unsafe { File::from_raw_fd(libc::memfd_create(c"suite".as_ptr(), libc::MFD_CLOEXEC)) }
 }
 
+/// Another open file description of the same file.
+pub fn again(file: &File) -> File {
+    File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
+}
+
 /// A pipe: where it is read, and where it is written.
 pub fn pipe_files() -> (File, File) {
     let (from, to) = common::pipe();
@@ -242,6 +247,49 @@ pub fn in_time(make: impl Fn() -> Option<Case>) {
     assert_eq!(State::now(), before);
 }
 
+/// The interrupt comes at the same time as what the call waits for: the call answers, or it was ended and the next one answers; and no other way.
+/// Ten times, or for a second.
+pub fn together(make: impl Fn() -> Option<Case>) {
+    let _t = common::begin();
+    let before = State::now();
+    for sig in kinds() {
+        let (start, mut ended) = (Instant::now(), 0);
+        for round in 0..10 {
+            let Some(Case { sleeps_in, mut call, provide, expected }) = make() else { return };
+            let worker = worker(sig, move |scope, _| {
+                let mut ended = 0;
+                loop {
+                    match call() {
+                        Err(Error::Interrupted(_)) => ended += 1,
+                        answer => return (answer, ended),
+                    }
+                    assert!(scope.clear().is_some());
+                }
+            });
+            let worker = worker.asleep(&sleeps_in);
+            let (remote, tid) = (worker.remote.clone(), worker.tid);
+            let (ready, go) = channel();
+            let interrupts = std::thread::spawn(move || {
+                ready.send(()).unwrap();
+                (0..round * 200).for_each(|_| std::hint::spin_loop());
+                let _ = remote.interrupt();
+            });
+            go.recv().unwrap();
+            let after = provide(tid);
+            let (answer, times) = worker.join();
+            assert_eq!(answer, Ok(expected));
+            ended += times;
+            interrupts.join().unwrap();
+            after();
+            if start.elapsed() > Duration::from_secs(1) {
+                break;
+            }
+        }
+        println!("signal {sig}: ended {ended}");
+    }
+    assert_eq!(State::now(), before);
+}
+
 /// Signals that nobody of ours has sent, each while the call is blocked: of the scope's number, with an SA_RESTART handler behind and with one that
 /// has not; of another number, with either handler.
 pub fn foreign(make: impl Fn() -> Option<Case>) {
@@ -273,8 +321,8 @@ pub fn foreign(make: impl Fn() -> Option<Case>) {
     assert_eq!(State::now(), before);
 }
 
-/// The three ways for each call of a module of cases.
-macro_rules! three_ways {
+/// The four ways for each call of a module of cases.
+macro_rules! four_ways {
     ($cases:ident: $($call:ident)*) => { $(
         mod $call {
             use crate::{$cases as cases, suite};
@@ -287,13 +335,17 @@ macro_rules! three_ways {
                 suite::in_time(cases::$call);
             }
             #[test]
+            fn an_interrupt_that_comes_with_what_it_waits_for_loses_nothing() {
+                suite::together(cases::$call);
+            }
+            #[test]
             fn signals_from_elsewhere_alone_do_not_end_it() {
                 suite::foreign(cases::$call);
             }
         }
     )* };
 }
-pub(crate) use three_ways;
+pub(crate) use four_ways;
 
 /// A call that never sleeps here, interrupted before it is made, and then made; and made again and again while other signals come.
 /// `undone` looks whether it has done nothing, each time that it was ended.

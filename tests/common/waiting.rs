@@ -66,6 +66,13 @@ impl Foreign {
         wait_blocked_in(tid, nr);
     }
 
+    /// The first of them, once; returns when its handler has run.
+    pub fn strike_once(&self, tid: libc::pid_t) {
+        let before = HANDLED.load(Ordering::SeqCst);
+        assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, getpid(), tid, self.0[0].0) }, 0);
+        wait_until(|| HANDLED.load(Ordering::SeqCst) != before);
+    }
+
     /// One after the other at a thread, whatever it does; `false` if it has gone.
     pub fn pester(&self, tid: libc::pid_t) -> bool {
         self.0.iter().all(|(sig, _)| unsafe { libc::syscall(libc::SYS_tgkill, getpid(), tid, *sig) } == 0)

@@ -1,15 +1,14 @@
 //! A connection, over the tries of one call (protocol 12).
 //!
-//! After an EINTR the attempt goes on in the kernel (AF_INET, AF_INET6), or has left nothing (AF_UNIX). In both cases connect(2), made again, goes on
-//! waiting and answers what became of it, so the kernel's answer is the only word for "connected". Polling and asking SO_ERROR instead would call
-//! a socket connected that is not: one of AF_UNIX, and one whose first call was cancelled before it was made.
+//! After an EINTR the attempt goes on in the kernel (AF_INET, AF_INET6), or has left nothing (AF_UNIX). In both cases connect(2), made again, goes
+//! on waiting and answers what became of it, so the kernel's answer is the only word for "connected". Polling and asking SO_ERROR instead would
+//! call a socket connected that is not: one of AF_UNIX, and one whose first call was cancelled before it was made.
 //!
 //! # Safety
 //! The descriptor is borrowed; what the kernel writes to are locals.
 
 use crate::kernel::calls::net;
 use crate::kernel::calls::time_left::{self, TimeLeft};
-use crate::kernel::clock;
 use crate::kernel::stub::window::{Door, call};
 use nix::errno::Errno;
 use nix::sys::socket::SockaddrLike;
@@ -45,7 +44,7 @@ impl<'a> Attempt<'a> {
         let in_background = family == libc::AF_INET || family == libc::AF_INET6;
         if in_background {
             self.time.spend_ready(door, Errno::EINPROGRESS, || Ok(()))?;
-        } else if family == libc::AF_UNIX && self.time.limit().is_some_and(|until| until <= clock::now()) {
+        } else if family == libc::AF_UNIX && self.time.is_up() {
             return Err(Errno::EAGAIN); // poll(2) knows nothing of the other side's backlog
         }
         match net::connect(door, self.fd, self.addr) {

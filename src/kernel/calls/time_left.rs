@@ -9,7 +9,9 @@
 //! 1. Time is never cut short: the coarse clock lies behind, so its step is added.
 //! 2. Nobody spins. Where poll says that the socket is ready and the call says that it is not (a datagram with a bad checksum; a peer's full
 //!    queue, which poll does not know of before connect(2)), the call is made as the application made it.
-//! 3. errno is not written by anything here: an application may look at it after a call that worked.
+//! 3. What recvmmsg(2) left on the socket is skipped, once. A signal that comes after its first message becomes the socket's error
+//!    (`net/socket.c`, do_recvmmsg), which the next call answers: EINTR, or 512, a number from inside the kernel. *Seen:* Linux 6.18, each time.
+//! 4. errno is not written by anything here: an application may look at it after a call that worked.
 //!
 //! # Safety
 //! Descriptors are borrowed; what the kernel writes to are locals of the kind that it writes.
@@ -64,19 +66,26 @@ pub(crate) struct TimeLeft<'a> {
     side: Side,
     began: libc::timespec,
     limit: Limit,
+    /// Invariant 3.
+    has_skipped: bool,
 }
 
 impl<'a> TimeLeft<'a> {
     /// Of a call that receives, or accepts.
     #[inline]
     pub(crate) fn to_receive(fd: BorrowedFd<'a>) -> TimeLeft<'a> {
-        TimeLeft { fd, side: Side::Receive, began: clock::coarse(), limit: Limit::Untried }
+        TimeLeft::of(fd, Side::Receive)
     }
 
     /// Of a call that sends, or connects.
     #[inline]
     pub(crate) fn to_send(fd: BorrowedFd<'a>) -> TimeLeft<'a> {
-        TimeLeft { fd, side: Side::Send, began: clock::coarse(), limit: Limit::Untried }
+        TimeLeft::of(fd, Side::Send)
+    }
+
+    #[inline]
+    fn of(fd: BorrowedFd<'a>, side: Side) -> TimeLeft<'a> {
+        TimeLeft { fd, side, began: clock::coarse(), limit: Limit::Untried, has_skipped: false }
     }
 
     /// With flags that keep a call from waiting there is no time-out.
@@ -95,20 +104,19 @@ impl<'a> TimeLeft<'a> {
         door: Door<'_>,
         mut call: impl FnMut(Mode) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        if self.is_first_try() || self.limit().is_none() {
-            return call(Mode::Plain);
-        }
-        match call(Mode::AtOnce) {
-            Err(Errno::EAGAIN) => {}
-            answer => return answer,
-        }
-        if !self.wait(door)? {
-            return Err(Errno::EAGAIN);
-        }
-        match call(Mode::AtOnce) {
-            Err(Errno::EAGAIN) => call(Mode::Plain), // invariant 2
-            answer => answer,
-        }
+        let answer = if self.is_first_try() || self.limit().is_none() {
+            call(Mode::Plain)
+        } else {
+            match call(Mode::AtOnce) {
+                Err(Errno::EAGAIN) if !self.wait(door)? => Err(Errno::EAGAIN),
+                Err(Errno::EAGAIN) => match call(Mode::AtOnce) {
+                    Err(Errno::EAGAIN) if !self.is_up() => call(Mode::Plain), // invariant 2
+                    answer => answer,
+                },
+                answer => answer,
+            }
+        };
+        self.skip(answer)
     }
 
     /// Makes one try of a call that has none: it waits for the socket to be ready. `up` is the answer when the time is up.
@@ -119,7 +127,18 @@ impl<'a> TimeLeft<'a> {
         up: Errno,
         call: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        if self.is_first_try() || self.limit().is_none() || self.wait(door)? { call() } else { Err(up) }
+        let ready = self.is_first_try() || self.limit().is_none() || self.wait(door)?;
+        let answer = if ready { call() } else { Err(up) };
+        self.skip(answer)
+    }
+
+    /// Invariant 3: the call is to be made again, as after a signal.
+    #[inline]
+    fn skip<T>(&mut self, answer: Result<T, Errno>) -> Result<T, Errno> {
+        match answer {
+            Err(Errno::UnknownErrno) if !std::mem::replace(&mut self.has_skipped, true) => Err(Errno::EINTR),
+            answer => answer,
+        }
     }
 
     /// Whether this is the first try; the next time it is not.
@@ -145,6 +164,12 @@ impl<'a> TimeLeft<'a> {
         }
     }
 
+    /// Whether the time is up.
+    #[cold]
+    pub(super) fn is_up(&mut self) -> bool {
+        self.limit().is_some_and(|until| until <= clock::now())
+    }
+
     fn time_out(&self) -> Option<Duration> {
         let name = match self.side {
             Side::Receive => libc::SO_RCVTIMEO,
@@ -159,10 +184,7 @@ impl<'a> TimeLeft<'a> {
     #[cold]
     pub(super) fn wait(&mut self, door: Door<'_>) -> Result<bool, Errno> {
         let left = self.limit().map(|until| until.saturating_sub(clock::now()));
-        let mut time = left.map(|left| libc::timespec {
-            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let mut time = left.map(clock::length);
         let events = if self.side == Side::Receive { libc::POLLIN } else { libc::POLLOUT };
         let mut ready = libc::pollfd { fd: self.fd.as_raw_fd(), events, revents: 0 };
         let time = time.as_mut().map_or(0, |time| &raw mut *time as usize);
