@@ -144,7 +144,7 @@ fn sleeps_in(tid: pid_t, sleep: Sleep) -> bool {
     let mut words = line.split_whitespace();
     let nr = words.next().and_then(|word| word.parse::<c_long>().ok());
     let first = words.next().and_then(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    nr == Some(sleep.nr) && sleep.first.is_none_or(|wanted| first == Some(wanted))
+    nr == Some(common::number_in_proc(sleep.nr)) && sleep.first.is_none_or(|wanted| first == Some(wanted))
 }
 
 /// tgkill(2) to a thread of this process.
