@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 
 /// Fills `buf` with random bytes; how many were written. See getrandom(2).
 ///
-/// Up to 256 bytes come whole, once the generator is ready. Of more, a signal of anybody's may leave fewer; those are returned, and an interrupt stays
-/// pending for the next call.
+/// Up to 256 bytes come whole, once the generator is ready. Of more, a signal of anybody's may leave fewer; those are returned, and an interrupt
+/// stays pending for the next call.
 ///
 /// # Errors
 /// The interrupt, if nothing was written. The kernel's: `EAGAIN` with GRND_NONBLOCK before the generator is ready, `EINVAL` for other flags.
@@ -20,12 +20,12 @@ pub fn getrandom(buf: &mut [u8], flags: u32) -> Result<usize> {
 
 /// Moves up to `len` bytes between a pipe and another descriptor, one of the two being a pipe; how many, 0 at the end. See splice(2).
 ///
-/// An offset is for the side that is no pipe: it is used instead of the file's own, and moved on by what was moved. Bytes that were moved are returned;
-/// an interrupt that came with them stays pending.
+/// An offset is for the side that is no pipe: it is used instead of the file's own, and moved on by what was moved. Bytes that were moved are
+/// returned; an interrupt that came with them stays pending.
 ///
 /// # Errors
-/// The interrupt, if nothing was moved. The kernel's: `EAGAIN` with `SPLICE_F_NONBLOCK`, `EBADF`, `EINVAL` for two descriptors without a pipe, or one that
-/// cannot be spliced, `ESPIPE` for an offset of a pipe, `ENOMEM`, `EPIPE`.
+/// The interrupt, if nothing was moved. The kernel's: `EAGAIN` with `SPLICE_F_NONBLOCK`, `EBADF`, `EINVAL` for two descriptors without a pipe, or one
+/// that cannot be spliced, `ESPIPE` for an offset of a pipe, `ENOMEM`, `EPIPE`.
 pub fn splice<A: AsFd, B: AsFd>(
     input: A,
     in_off: Option<&mut i64>,
@@ -67,8 +67,8 @@ pub fn sendfile<A: AsFd, B: AsFd>(output: A, input: B, offset: Option<&mut off_t
 /// Offsets are as for [`splice`]. Local file systems look at no signal while they copy a piece; bytes that were copied are returned.
 ///
 /// # Errors
-/// The interrupt, if nothing was copied. The kernel's: `EBADF`, `EINVAL`, `EISDIR`, `EXDEV` for two file systems that cannot do this, `EFBIG`, `ENOSPC`,
-/// `EIO`, `ENOMEM`, `EOVERFLOW`, `EPERM`, `ETXTBSY`.
+/// The interrupt, if nothing was copied. The kernel's: `EBADF`, `EINVAL`, `EISDIR`, `EXDEV` for two file systems that cannot do this, `EFBIG`,
+/// `ENOSPC`, `EIO`, `ENOMEM`, `EOVERFLOW`, `EPERM`, `ETXTBSY`.
 pub fn copy_file_range<A: AsFd, B: AsFd>(
     input: A,
     in_off: Option<&mut i64>,

@@ -110,7 +110,7 @@ impl<'a> TimeLeft<'a> {
             match call(Mode::AtOnce) {
                 Err(Errno::EAGAIN) if !self.wait(door)? => Err(Errno::EAGAIN),
                 Err(Errno::EAGAIN) => match call(Mode::AtOnce) {
-                    Err(Errno::EAGAIN) => call(Mode::Plain), // invariant 2
+                    Err(Errno::EAGAIN) if !self.is_up() => call(Mode::Plain), // invariant 2
                     answer => answer,
                 },
                 answer => answer,
@@ -162,6 +162,12 @@ impl<'a> TimeLeft<'a> {
             Limit::Until(at) => Some(at),
             _ => None,
         }
+    }
+
+    /// Whether the time is up.
+    #[cold]
+    pub(super) fn is_up(&mut self) -> bool {
+        self.limit().is_some_and(|until| until <= clock::now())
     }
 
     fn time_out(&self) -> Option<Duration> {
