@@ -140,7 +140,7 @@ impl<T> Worker<T> {
 
 /// Whether the thread sleeps in that system call, as /proc tells. An emulator's arguments are its own.
 fn sleeps_in(tid: pid_t, sleep: Sleep) -> bool {
-    if common::blocked_in(tid) != sleep.nr {
+    if !common::is_blocked_in(tid, sleep.nr) {
         return false;
     }
     let Some(wanted) = sleep.first.filter(|_| !common::emulated()) else { return true };
