@@ -29,11 +29,11 @@ static AT: AtomicUsize = AtomicUsize::new(0);
 static REMOTE: AtomicPtr<Remote> = AtomicPtr::new(std::ptr::null_mut());
 static SENT: AtomicU32 = AtomicU32::new(0);
 
-/// After each instruction, with every signal blocked: at the one that is waited for it interrupts, and the signal lands when this returns.
+/// After each instruction, with every signal blocked: at the one that is waited for it interrupts, once, and the signal lands when this returns.
 extern "C" fn steps(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     if unsafe { *witness::pc_of(context.cast()) } as usize == AT.load(SeqCst) {
         let remote = unsafe { &*REMOTE.load(SeqCst) };
-        SENT.fetch_add(u32::from(remote.interrupt() == Delivery::Sent), SeqCst);
+        SENT.fetch_add(u32::from(remote.interrupt_once() == Delivery::Sent), SeqCst);
     }
 }
 
