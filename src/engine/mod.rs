@@ -27,4 +27,5 @@ mod provenance;
 pub(crate) mod record;
 mod resend;
 mod slot;
+mod standing;
 mod turn;

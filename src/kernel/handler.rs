@@ -40,7 +40,7 @@ extern "C" fn entry<H: Hooks>(sig: c_int, info: *mut c_void, context: *mut c_voi
 
 extern "C" fn body<H: Hooks>(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) {
     let errno = Errno::last_raw();
-    let frame = Frame::begin(sig, info, context, entry_sp);
+    let frame = Frame::begin(sig, info, context, entry_sp, address::<H>());
     H::on_signal(&frame);
     frame.end();
     Errno::set_raw(errno);
