@@ -26,8 +26,8 @@ impl Remote {
 
     /// Interrupts: sticky, and signalled. What was written before it is visible to the thread that acknowledges it.
     ///
-    /// A call that is blocked now ends with EINTR. One that is about to block, but has not reached the kernel yet, is not ended by the one signal
-    /// that is sent: look with [`check`](crate::check) before, and interrupt again until [`wait`](Remote::wait) says that the thread knows.
+    /// The call of [`sys`](crate::sys) that the thread is in, or the next one, fails with it. A plain call that blocks ends with `EINTR`; the signal is
+    /// sent again, as the scope's [`Resend`](crate::Resend) says, until the thread acknowledges.
     ///
     /// # Async-signal-safety
     /// Async-signal-safe.
@@ -35,7 +35,8 @@ impl Remote {
         self.ask(Request::Remote { once: false })
     }
 
-    /// The same with one signal and no resend.
+    /// The same with one signal and no resend: a plain call that begins after that has landed is not ended. Kept by a ticket, it later ends calls of
+    /// [`sys`](crate::sys), not plain ones.
     ///
     /// # Async-signal-safety
     /// Async-signal-safe.

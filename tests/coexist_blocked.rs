@@ -373,8 +373,8 @@ fn a_pending_fatal_one_kills_when_drop_opens_the_number() {
     }
 }
 
-/// A thread with a scope that reads for ever, until it is told to end.
-struct Reader {
+/// A thread with a scope that waits in ppoll(2), which every signal breaks that it gets, until it is told to end.
+struct Waiter {
     tid: libc::pid_t,
     remote: Remote,
     interrupts: Arc<AtomicU64>,
@@ -382,12 +382,12 @@ struct Reader {
     thread: JoinHandle<()>,
 }
 
-/// How often a read of any reader was broken.
+/// How often the wait of any waiter was broken.
 static BROKEN: AtomicU64 = AtomicU64::new(0);
 
-impl Reader {
+impl Waiter {
     /// Its mask is its creator's.
-    fn start(sig: i32) -> Reader {
+    fn start(sig: i32) -> Waiter {
         let (empty, writer) = common::pipe();
         let interrupts = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&interrupts);
@@ -396,7 +396,7 @@ impl Reader {
             let mask = common::mask();
             let scope = Scope::enter(sig).expect("enter");
             tell.send((common::gettid(), scope.remote())).expect("the test waits");
-            while common::plain_read(&empty) == Err(libc::EINTR) {
+            while common::plain_wait(&empty) == Err(libc::EINTR) {
                 BROKEN.fetch_add(1, SeqCst);
                 if scope.clear().is_some() {
                     seen.fetch_add(1, SeqCst);
@@ -406,14 +406,14 @@ impl Reader {
             assert_eq!(common::mask(), mask);
         });
         let (tid, remote) = told.recv().expect("entered");
-        Reader { tid, remote, interrupts, writer, thread }
+        Waiter { tid, remote, interrupts, writer, thread }
     }
 
-    /// Its read is ended by its remote, however often that takes.
+    /// Its wait is ended by its remote, however often that takes.
     fn is_interrupted(&self) {
         let before = self.interrupts.load(SeqCst);
         common::wait_until(|| {
-            common::wait_blocked_in(self.tid, libc::SYS_read);
+            common::wait_blocked_in(self.tid, libc::SYS_ppoll);
             self.remote.interrupt();
             self.interrupts.load(SeqCst) > before
         });
@@ -425,11 +425,11 @@ impl Reader {
     }
 }
 
-/// Waits until nothing happens to the readers any more: for 100 ms no read is broken, and all stand in one.
-fn wait_until_quiet(readers: &[Reader]) {
+/// Waits until nothing happens to the waiters any more: for 100 ms no wait is broken, and all stand in one.
+fn wait_until_quiet(waiters: &[Waiter]) {
     loop {
         let broken = BROKEN.load(SeqCst);
-        readers.iter().for_each(|reader| common::wait_blocked_in(reader.tid, libc::SYS_read));
+        waiters.iter().for_each(|waiter| common::wait_blocked_in(waiter.tid, libc::SYS_ppoll));
         let start = Instant::now();
         common::wait_until(|| start.elapsed() > Duration::from_millis(100));
         if BROKEN.load(SeqCst) == broken {
@@ -450,7 +450,7 @@ fn two_threads_that_had_it_blocked_do_not_hand_it_to_each_other_for_ever() {
                 well(witness::child(|| {
                     common::block(sig);
                     let before = State::now();
-                    let readers: Vec<_> = (0..threads).map(|_| Reader::start(sig)).collect();
+                    let waiters: Vec<_> = (0..threads).map(|_| Waiter::start(sig)).collect();
                     let signals = if witness::is_standard(sig) { 1 } else { 60 };
                     for value in 0..signals {
                         if alike {
@@ -459,14 +459,14 @@ fn two_threads_that_had_it_blocked_do_not_hand_it_to_each_other_for_ever() {
                             queue(sig, value);
                         }
                         if value % 20 == 10 {
-                            wait_until_quiet(&readers);
+                            wait_until_quiet(&waiters);
                         }
                     }
-                    wait_until_quiet(&readers);
+                    wait_until_quiet(&waiters);
                     assert_eq!(pending(sig), (false, false), "it lies where the scoped threads could get it");
-                    readers.iter().for_each(Reader::is_interrupted);
-                    wait_until_quiet(&readers);
-                    readers.into_iter().for_each(Reader::end);
+                    waiters.iter().for_each(Waiter::is_interrupted);
+                    wait_until_quiet(&waiters);
+                    waiters.into_iter().for_each(Waiter::end);
                     let taken = sorted(values(&witness::take_all(sig)));
                     let expected: Vec<u64> = (0..signals as u64).map(|v| if alike { 0 } else { v }).collect();
                     assert_eq!(taken, expected);
@@ -486,15 +486,15 @@ fn of_two_threads_the_one_that_had_it_open_runs_the_handler() {
     const SIGNALS: usize = 200;
     well(witness::child(|| {
         common::install(sig, witness::detailed_handler(), libc::SA_SIGINFO, &[]);
-        let open = Reader::start(sig);
+        let open = Waiter::start(sig);
         common::block(sig);
-        let blocked = Reader::start(sig);
+        let blocked = Waiter::start(sig);
         for value in 0..SIGNALS {
             queue(sig, value);
         }
-        let readers = [open, blocked];
-        wait_until_quiet(&readers);
-        let [open, blocked] = readers;
+        let waiters = [open, blocked];
+        wait_until_quiet(&waiters);
+        let [open, blocked] = waiters;
         let taker = open.tid;
         blocked.end();
         // Now the open one alone is left, and gets what was held.

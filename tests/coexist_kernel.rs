@@ -132,17 +132,25 @@ fn fill_queue() {
     }
 }
 
-// A real-time signal that finds no room is not sent at all; the remote is told so, and the interrupt is pending for `check` and every later call.
+/// Has the lane's timer made, which keeps its place in the queue: a scope is interrupted while there is room.
+fn make_timer(sig: i32) {
+    let scope = Scope::enter(sig).expect("enter");
+    assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+    assert!(scope.clear().is_some());
+}
+
+// A real-time signal that finds no room, and no timer that was made before, is not sent at all; the remote is told so, and the interrupt is pending for
+// `check` and every later call.
 #[test]
 fn with_a_full_queue_a_real_time_interrupt_is_refused_and_pending() {
     let _t = common::begin();
     let sig = libc::SIGRTMIN() + 3;
     well(witness::child(|| {
         small_queue();
+        fill_queue();
         let before = State::now();
         let scope = Scope::enter(sig).expect("enter");
         for round in 0..20 {
-            fill_queue();
             let remote = scope.remote();
             let refused = Delivery::Refused(Errno::EAGAIN);
             assert_eq!(remote.interrupt(), refused);
@@ -155,15 +163,43 @@ fn with_a_full_queue_a_real_time_interrupt_is_refused_and_pending() {
             }
             assert!(scope.clear().is_some());
             assert!(eintr::check().is_ok());
-            assert!(!witness::take_all(filler()).is_empty());
-            a_read_is_ended(&scope);
         }
-        fill_queue();
         assert_eq!(scope.remote().interrupt(), Delivery::Refused(Errno::EAGAIN));
         drop(scope);
-        witness::take_all(filler());
         assert_eq!(State::now(), before);
+        let scope = Scope::enter(sig).expect("enter");
+        witness::take_all(filler());
+        a_read_is_ended(&scope);
     }));
+}
+
+// A timer that was made while there was room has its own: it is what sends then, and one interrupt ends the call.
+#[test]
+fn with_a_full_queue_a_timer_that_was_made_before_sends() {
+    let _t = common::begin();
+    for sig in witness::numbers() {
+        well(witness::child(|| {
+            small_queue();
+            make_timer(sig);
+            fill_queue();
+            let before = State::now();
+            let scope = Scope::enter(sig).expect("enter");
+            let (empty, _writer) = common::pipe();
+            for request in [Remote::interrupt, Remote::interrupt_once].into_iter().cycle().take(40) {
+                let (remote, reader) = (scope.remote(), common::gettid());
+                let told = std::thread::spawn(move || {
+                    common::set_mask(!0);
+                    common::wait_blocked_in(reader, libc::SYS_read);
+                    request(&remote)
+                });
+                assert_eq!(common::plain_read(&empty), Err(libc::EINTR));
+                assert_eq!(told.join().expect("it lives"), Delivery::Sent);
+                assert_eq!(scope.clear().map(|i| i.reason()), Some(Reason::Remote));
+            }
+            drop(scope);
+            assert_eq!(State::now(), before);
+        }));
+    }
 }
 
 /// Interrupts in every order of sending, acknowledging, landing and leaving.
@@ -223,22 +259,34 @@ fn with_a_full_queue_a_standard_interrupt_is_known_without_its_siginfo() {
     let _t = common::begin();
     for sig in [libc::SIGUSR1, libc::SIGTERM] {
         for handler in [libc::SIG_DFL, witness::detailed_handler()] {
-            well(witness::child(|| {
-                small_queue();
-                common::install(sig, handler, libc::SA_SIGINFO, &[]);
-                fill_queue();
-                let before = State::now();
-                let scope = Scope::enter(sig).expect("enter");
-                assert_eq!(scope.remote().interrupt(), Delivery::Sent);
-                drop(scope);
-                for _ in 0..common::rounds("EINTR_QUEUE_ROUNDS", 50) {
-                    interrupts_in_every_order(sig);
-                }
-                assert_eq!(witness::count(), 0, "one of ours ran the handler behind");
-                assert_eq!(State::now(), before);
-            }));
+            for timer in [false, true] {
+                in_every_order_with_a_full_queue(sig, handler, timer);
+            }
         }
     }
+}
+
+fn in_every_order_with_a_full_queue(sig: i32, handler: usize, timer: bool) {
+    well(witness::child(|| {
+        small_queue();
+        common::install(sig, handler, libc::SA_SIGINFO, &[]);
+        if timer {
+            make_timer(sig);
+        }
+        fill_queue();
+        let before = State::now();
+        let scope = Scope::enter(sig).expect("enter");
+        let told = if timer { Delivery::Sent } else { Delivery::SentOnce(Errno::EAGAIN) };
+        assert_eq!(scope.remote().interrupt(), told);
+        assert_eq!(scope.clear().map(|i| i.reason()), Some(Reason::Remote));
+        assert_eq!(scope.remote().interrupt_once(), Delivery::Sent, "nothing more was wanted");
+        drop(scope);
+        for _ in 0..common::rounds("EINTR_QUEUE_ROUNDS", 50) {
+            interrupts_in_every_order(sig);
+        }
+        assert_eq!(witness::count(), 0, "one of ours ran the handler behind");
+        assert_eq!(State::now(), before);
+    }));
 }
 
 // As above with the sender on another processor: between the acknowledgement and the end of the scope, between end and beginning.
@@ -246,19 +294,24 @@ fn with_a_full_queue_a_standard_interrupt_is_known_without_its_siginfo() {
 fn with_a_full_queue_interrupts_that_fly_reach_nobody_else() {
     let _t = common::begin();
     for sig in witness::numbers() {
-        well(witness::child(|| {
-            small_queue();
-            fill_queue();
-            let before = State::now();
-            let (sent, refused) = interrupted_from_another_thread(sig);
-            println!("{sent} sent, {refused} refused");
-            if witness::is_standard(sig) {
-                assert!(sent > 0 && refused == 0, "{sent} sent, {refused} refused");
-            } else {
-                assert!(refused > 0 && sent == 0, "{sent} sent, {refused} refused");
-            }
-            assert_eq!(State::now(), before);
-        }));
+        for timer in [false, true] {
+            well(witness::child(|| {
+                small_queue();
+                if timer {
+                    make_timer(sig);
+                }
+                fill_queue();
+                let before = State::now();
+                let (sent, refused) = interrupted_from_another_thread(sig);
+                println!("{sent} sent, {refused} refused");
+                if witness::is_standard(sig) || timer {
+                    assert!(sent > 0 && refused == 0, "{sent} sent, {refused} refused");
+                } else {
+                    assert!(refused > 0 && sent == 0, "{sent} sent, {refused} refused");
+                }
+                assert_eq!(State::now(), before);
+            }));
+        }
     }
 }
 
@@ -272,7 +325,7 @@ fn interrupted_from_another_thread(sig: i32) -> (u64, u64) {
         while let Ok(remote) = scopes.recv() {
             loop {
                 match remote.interrupt() {
-                    Delivery::Sent => ANSWERS[0].fetch_add(1, SeqCst),
+                    Delivery::Sent | Delivery::SentOnce(_) => ANSWERS[0].fetch_add(1, SeqCst),
                     Delivery::Refused(_) => ANSWERS[1].fetch_add(1, SeqCst),
                     Delivery::Gone => break,
                     _ => 0,

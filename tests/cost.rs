@@ -10,15 +10,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use eintr::{Delivery, Remote, Scope, Status, Ticket};
+use eintr::{Delivery, Foreign, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
 
 /// What a traced thread does that the kernel sees.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Call(i64),
     Signal(i32),
+    /// `rt_sigprocmask` that only asks whether memory can be read.
+    Probe,
 }
 
 const MASK: Event = Event::Call(libc::SYS_rt_sigprocmask);
@@ -28,6 +30,9 @@ const GETTID: Event = Event::Call(libc::SYS_gettid);
 const GETPID: Event = Event::Call(libc::SYS_getpid);
 const TGKILL: Event = Event::Call(libc::SYS_tgkill);
 const RETURN: Event = Event::Call(libc::SYS_rt_sigreturn);
+const MAKE_TIMER: Event = Event::Call(libc::SYS_timer_create);
+const SET_TIMER: Event = Event::Call(libc::SYS_timer_settime);
+const READ: Event = Event::Call(libc::SYS_read);
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +44,10 @@ impl fmt::Debug for Event {
             &GETPID => f.write_str("getpid"),
             &TGKILL => f.write_str("tgkill"),
             &RETURN => f.write_str("rt_sigreturn"),
+            &MAKE_TIMER => f.write_str("timer_create"),
+            &SET_TIMER => f.write_str("timer_settime"),
+            &READ => f.write_str("read"),
+            Event::Probe => f.write_str("<probe>"),
             Event::Call(nr) => write!(f, "call {nr}"),
             Event::Signal(sig) => write!(f, "<signal {sig}>"),
         }
@@ -115,6 +124,9 @@ fn trace(body: impl FnOnce()) -> Option<Parts> {
                     (ENTRY, MARK) => {
                         part = info.args[0];
                         parts.entry(part).or_default();
+                    }
+                    (ENTRY, libc::SYS_rt_sigprocmask) if info.args[0] > libc::SIG_SETMASK as u64 => {
+                        parts.entry(part).or_default().push(Event::Probe);
                     }
                     (ENTRY, nr) => parts.entry(part).or_default().push(Event::Call(nr)),
                     _ => {}
@@ -195,10 +207,13 @@ fn a_thread_without_a_scope_pays_nothing() {
             let (stop, sent) = (stop.clone(), sent.clone());
             move || {
                 while !stop.load(SeqCst) {
-                    drop(Scope::enter(other).expect("entered"));
-                    if remote.interrupt() == Delivery::Sent {
+                    let own = Scope::enter(other).expect("entered");
+                    if own.remote().interrupt() == Delivery::Sent {
                         sent.fetch_add(1, SeqCst);
                     }
+                    drop(own);
+                    // Nobody acknowledges this one, so it is sent again and again.
+                    assert_ne!(remote.interrupt(), Delivery::Gone);
                 }
             }
         });
@@ -296,6 +311,23 @@ struct Row {
     calls: Vec<Event>,
 }
 
+/// Without the probes. Where the handler lands on what looks like a call that restarts, it asks whether the instruction can be read: on x86_64 a call
+/// that has returned 0 looks like read(2). Two questions for a signal at most.
+fn without_probes(events: &[Event]) -> Vec<Event> {
+    let count = |what: fn(&Event) -> bool| events.iter().filter(|event| what(event)).count();
+    let (probes, signals) = (count(|e| *e == Event::Probe), count(|e| matches!(e, Event::Signal(_))));
+    assert!(probes <= 2 * signals, "{events:?}");
+    events.iter().copied().filter(|event| *event != Event::Probe).collect()
+}
+
+/// Runs `f` as this part.
+fn measured<T>(part: u64, f: impl FnOnce() -> T) -> T {
+    mark(part);
+    let value = f();
+    mark(0);
+    value
+}
+
 /// Every operation, after a first round that makes what is made once.
 #[test]
 fn each_operation_makes_the_calls_it_must_and_no_others() {
@@ -322,12 +354,6 @@ fn each_operation_makes_the_calls_it_must_and_no_others() {
         Row { name: "a ticket, interrupted and dropped", calls: vec![MASK, MASK] },
     ];
     let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
-    fn measured<T>(part: u64, f: impl FnOnce() -> T) -> T {
-        mark(part);
-        let value = f();
-        mark(0);
-        value
-    }
     let round = |on: bool| {
         let part = |name| if on { part(name) } else { 0 };
         let scope = measured(part("enter, the first scope on the number"), || Scope::enter(sig)).expect("entered");
@@ -373,6 +399,172 @@ fn each_operation_makes_the_calls_it_must_and_no_others() {
         return;
     };
     for row in &rows {
-        assert_eq!(parts[&part(row.name)], row.calls, "{}", row.name);
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
     }
+}
+
+/// A request that is to be sent again until somebody acknowledges it: a timer that is made once, and one call to arm it; asked again it is nothing.
+#[test]
+fn a_resend_costs_a_timer_once_and_a_setting_each_time() {
+    let _t = common::begin();
+    let sig = libc::SIGRTMIN() + 1;
+    let arrival = [Event::Signal(sig), MASK, GETTID, RETURN];
+    let rows = [
+        Row { name: "the first", calls: [&[MASK, ACTION, MAKE_TIMER, QUEUE, SET_TIMER, MASK][..], &arrival].concat() },
+        Row { name: "again", calls: vec![] },
+        Row { name: "check that fails", calls: vec![MASK, SET_TIMER, MASK] },
+        Row { name: "check that fails again", calls: vec![MASK, MASK] },
+        Row { name: "clear", calls: vec![MASK, MASK] },
+        Row { name: "the second", calls: [&[MASK, ACTION, QUEUE, SET_TIMER, MASK][..], &arrival].concat() },
+        Row { name: "clear of an armed one", calls: vec![MASK, SET_TIMER, MASK] },
+        Row { name: "leave", calls: vec![MASK, SET_TIMER, MASK, MASK, ACTION, ACTION, MASK] },
+        Row { name: "in the next scope", calls: [&[MASK, ACTION, QUEUE, SET_TIMER, MASK][..], &arrival].concat() },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    // So long that none comes meanwhile.
+    let hour = Duration::from_secs(3600);
+    let options = || ScopeOptions::new(sig).resend(Resend::Backoff { first: hour, ceiling: hour });
+    let Some(parts) = trace(|| {
+        drop(Scope::enter(sig).expect("entered"));
+        let scope = options().enter().expect("entered");
+        let remote = scope.remote();
+        assert_eq!(measured(part("the first"), || remote.interrupt()), Delivery::Sent);
+        assert_eq!(measured(part("again"), || remote.interrupt()), Delivery::Held);
+        assert!(measured(part("check that fails"), eintr::check).is_err());
+        assert!(measured(part("check that fails again"), eintr::check).is_err());
+        assert!(measured(part("clear"), || scope.clear()).is_some());
+        assert_eq!(measured(part("the second"), || remote.interrupt()), Delivery::Sent);
+        assert!(measured(part("clear of an armed one"), || scope.clear()).is_some());
+        assert_eq!(remote.interrupt(), Delivery::Sent);
+        measured(part("leave"), || drop(scope));
+        let scope = options().enter().expect("entered");
+        assert_eq!(measured(part("in the next scope"), || scope.remote().interrupt()), Delivery::Sent);
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
+/// An expiry arms the next one by one call more than any other arrival, and once it is acknowledged nothing comes any more.
+#[test]
+fn an_expiry_costs_one_setting_until_it_is_acknowledged() {
+    let _t = common::begin();
+    let sig = libc::SIGUSR1;
+    let spin = |time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {} // by the vDSO: no system call
+    };
+    let Some(parts) = trace(|| {
+        let pause = Duration::from_millis(2);
+        let options = ScopeOptions::new(sig).resend(Resend::Backoff { first: pause, ceiling: pause });
+        let scope = options.enter().expect("entered");
+        assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+        measured(1, || spin(pause * 20));
+        assert!(eintr::check().is_err());
+        measured(2, || spin(pause * 20));
+        assert_eq!(scope.remote().interrupt_once(), Delivery::Sent);
+        measured(3, || spin(pause * 20));
+    }) else {
+        return;
+    };
+    let expiry = [Event::Signal(sig), MASK, GETTID, SET_TIMER, RETURN];
+    let resent = without_probes(&parts[&1]);
+    assert!(resent.len() >= expiry.len(), "none came");
+    assert_eq!(resent.chunks(expiry.len()).find(|events| *events != expiry), None);
+    assert_eq!(parts[&2], [], "after the acknowledgement");
+    assert_eq!(parts[&3], [], "after one that was to be sent once");
+}
+
+/// A scope that is never interrupted creates, arms and sends nothing, whatever is done in it.
+#[test]
+fn without_an_interrupt_there_is_no_timer_and_no_signal() {
+    let _t = common::begin();
+    let Some(parts) = trace(|| {
+        measured(1, || {
+            for sig in [libc::SIGUSR1, libc::SIGRTMIN() + 1] {
+                for policy in [Foreign::Chain, Foreign::Interrupt, Foreign::InterruptOnce, Foreign::Ignore] {
+                    let outer = ScopeOptions::new(sig).foreign(policy).enter().expect("entered");
+                    let inner = Scope::enter(sig).expect("entered");
+                    work();
+                    assert_eq!(eintr::check(), Ok(()));
+                    assert_eq!(eintr::retry(|| 7), Ok(7));
+                    assert!(outer.clear().is_none());
+                    drop(outer);
+                    inner.leave().expect("left");
+                }
+            }
+        });
+    }) else {
+        return;
+    };
+    let sends = [MAKE_TIMER, SET_TIMER, QUEUE, TGKILL, Event::Call(libc::SYS_rt_sigqueueinfo)];
+    let found = |event: &&Event| sends.contains(event) || matches!(event, Event::Signal(_) | Event::Probe);
+    assert_eq!(parts[&1].iter().find(found), None);
+}
+
+/// What is asked once in the life of a thread (its stack, and what libc must read or allocate for that) is asked at its first scope, and has nothing to do
+/// with signals: those calls are the same four, at the end. From then on a first scope on any number makes these alone.
+#[test]
+fn the_first_scope_of_a_thread_asks_for_its_stack_and_no_later_one_does() {
+    let _t = common::begin();
+    let Some(parts) = trace(|| {
+        drop(measured(1, || Scope::enter(libc::SIGUSR1)));
+        drop(measured(2, || Scope::enter(libc::SIGUSR1)));
+        drop(measured(3, || Scope::enter(libc::SIGRTMIN() + 1)));
+    }) else {
+        return;
+    };
+    let cold = [MASK, ACTION, ACTION, MASK];
+    assert!(parts[&1].ends_with(&cold), "{:?}", parts[&1]);
+    let about_signals = |event: &&Event| [MASK, ACTION, QUEUE, MAKE_TIMER, SET_TIMER, TGKILL].contains(event);
+    assert_eq!(parts[&1].iter().filter(about_signals).count(), cold.len(), "{:?}", parts[&1]);
+    assert_eq!((&parts[&2][..], &parts[&3][..]), (&cold[..], &cold[..]));
+}
+
+/// A call of the crate's own is the kernel's call and nothing else: on a thread that never had a scope, in one, in two, and after the last.
+#[test]
+fn a_call_through_the_crate_is_one_system_call() {
+    let _t = common::begin();
+    let sig = libc::SIGUSR1;
+    let Some(parts) = trace(|| {
+        let zero = std::fs::File::open("/dev/zero").expect("there is one");
+        let read = |part| {
+            let mut buffer = [1u8; 8];
+            assert_eq!(measured(part, || eintr::sys::read(&zero, &mut buffer)), Ok(8));
+            assert_eq!(buffer, [0; 8]);
+        };
+        read(1);
+        let outer = Scope::enter(sig).expect("entered");
+        read(2);
+        let inner = Scope::enter(libc::SIGUSR2).expect("entered");
+        read(3);
+        assert_eq!(inner.remote().interrupt(), Delivery::Sent);
+        assert!(inner.clear().is_some());
+        read(4);
+        drop((outer, inner));
+        read(5);
+    }) else {
+        return;
+    };
+    for (part, events) in parts {
+        assert_eq!(events, [READ], "part {part}");
+    }
+}
+
+/// One that finds an interrupt pending does not reach the kernel: what is left is the acknowledgement.
+#[test]
+fn a_call_that_is_cancelled_makes_no_call_of_its_own() {
+    let _t = common::begin();
+    let Some(parts) = trace(|| {
+        let zero = std::fs::File::open("/dev/zero").expect("there is one");
+        let scope = Scope::enter(libc::SIGUSR1).expect("entered");
+        assert_eq!(scope.remote().interrupt_once(), Delivery::Sent);
+        let answer = measured(1, || eintr::sys::read(&zero, &mut [0; 8]));
+        assert!(answer.expect_err("it is cancelled").interrupted().is_some());
+    }) else {
+        return;
+    };
+    assert_eq!(parts[&1], [MASK, MASK]);
 }

@@ -10,10 +10,11 @@ mod gatekeeper;
 
 use common::{Random, State, action, bit};
 use counting::{Counting, is_open, kinds, real_time, undisturbed};
-use eintr::{Delivery, Foreign, Reason, Remote, Scope, ScopeOptions, Status, Ticket};
+use eintr::{Delivery, Foreign, Reason, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the panics of these tests carry, so that a failed assertion is not taken for one of them.
 #[derive(Debug, PartialEq)]
@@ -309,7 +310,7 @@ fn unwinding_out_of_a_scope_whose_action_was_replaced_does_not_panic_again() {
         let theirs = std::cell::RefCell::new(None);
         let n = panics(|| {
             let scope = Scope::enter(sig).unwrap();
-            scope.remote().interrupt();
+            scope.remote().interrupt_once(); // a resend that is under way may reach theirs, once
             *theirs.borrow_mut() = Some((Counting::on(sig), action(sig)));
             assert_eq!(scope.remote().interrupt(), Delivery::Displaced);
             panic_meant(3);
@@ -321,6 +322,48 @@ fn unwinding_out_of_a_scope_whose_action_was_replaced_does_not_panic_again() {
         common::restore(sig, common::Action::default());
         std::mem::forget(theirs);
         assert_eq!(State::now(), before);
+    }
+}
+
+/// How often [`dispatch`] was called, and what it calls.
+static DISPATCHED: AtomicU64 = AtomicU64::new(0);
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// A stranger's handler that hands everything on to the one that it found.
+extern "C" fn dispatch(sig: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    DISPATCHED.fetch_add(1, SeqCst);
+    let next: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+        unsafe { std::mem::transmute(NEXT.load(SeqCst)) };
+    next(sig, info, context);
+}
+
+/// A stranger comes while a resend is armed, and hands on what he gets: he sees the one that was under way, and none after it.
+/// [with an expiry that has the next one armed without a look at the action: hundreds]
+#[test]
+fn the_resend_stops_at_a_strangers_handler() {
+    let _t = common::begin();
+    let pause = Duration::from_micros(50);
+    for sig in kinds() {
+        for hands_on in [true, false] {
+            let before = State::now();
+            let resend = Resend::Backoff { first: pause, ceiling: pause };
+            let scope = ScopeOptions::new(sig).resend(resend).enter().unwrap();
+            NEXT.store(action(sig).handler, SeqCst);
+            let seen = (DISPATCHED.load(SeqCst), counting::runs());
+            assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+            let theirs = if hands_on { dispatch as *const () as usize } else { counting::count as *const () as usize };
+            common::install(sig, theirs, libc::SA_SIGINFO | libc::SA_RESTART, &[]);
+            let until = Instant::now() + Duration::from_millis(50);
+            common::wait_until(|| Instant::now() > until);
+            let seen = DISPATCHED.load(SeqCst) - seen.0 + counting::runs() - seen.1;
+            assert!(seen <= 2, "the stranger saw {seen} of ours");
+            assert!(eintr::check().is_err(), "the interrupt is pending all the same");
+            assert_eq!(scope.remote().interrupt(), Delivery::Displaced);
+            assert!(scope.leave().is_err(), "ours was replaced");
+            assert_eq!(action(sig).handler, theirs);
+            common::restore(sig, common::Action::default());
+            assert_eq!(State::now(), before);
+        }
     }
 }
 

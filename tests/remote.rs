@@ -9,7 +9,7 @@ mod counting;
 
 use common::{State, bit};
 use counting::{Counting, kinds, real_time};
-use eintr::{Delivery, DropGuard, Error, Reason, Remote, Scope, ScopeOptions, Status, Ticket};
+use eintr::{Delivery, DropGuard, Error, Reason, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -327,7 +327,7 @@ fn take(sig: i32) -> Option<libc::siginfo_t> {
 fn a_signal_that_vanished_does_not_keep_later_ones_from_being_sent() {
     let _t = common::begin();
     for sig in kinds() {
-        let scope = Scope::enter(sig).unwrap();
+        let scope = ScopeOptions::new(sig).resend(Resend::Never).enter().unwrap();
         common::block(sig);
         assert_eq!(scope.remote().interrupt(), Delivery::Sent);
         assert!(take(sig).is_some());
@@ -336,6 +336,28 @@ fn a_signal_that_vanished_does_not_keep_later_ones_from_being_sent() {
         assert!(eintr::check().is_err(), "the interrupt itself did not vanish");
         assert_eq!(scope.remote().interrupt(), Delivery::Sent);
         assert!(take(sig).is_some());
+    }
+}
+
+/// Nor is a resend waited for that will not come: its expiry, which alone has the next one armed, vanishes just so. (One that is armed anew takes back what
+/// lies in the queue, and what has merged into that: so here it is waited for what is taken.)
+#[test]
+fn a_resend_that_vanished_does_not_keep_later_ones_from_being_sent() {
+    let _t = common::begin();
+    for sig in kinds() {
+        let scope = Scope::enter(sig).unwrap();
+        let mask = common::block(sig);
+        assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+        assert!(take(sig).is_some());
+        for again in 0..3 {
+            common::wait_until(|| take(sig).is_some()); // the expiry
+            common::wait_until(|| take(sig).is_none());
+            let asked = std::iter::from_fn(|| Some(scope.remote().interrupt()));
+            assert_eq!(asked.into_iter().find(|told| *told != Delivery::Held), Some(Delivery::Sent), "{again}");
+        }
+        common::set_mask(mask);
+        assert!(eintr::check().is_err(), "the interrupt itself did not vanish");
+        assert_eq!(scope.remote().interrupt(), Delivery::Sent);
     }
 }
 
@@ -386,13 +408,17 @@ fn a_full_signal_queue_is_told_and_the_interrupt_is_pending_all_the_same() {
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &mut limit) }, 0);
         let full = libc::rlimit { rlim_cur: 0, ..limit };
         let set = |to: &libc::rlimit| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, to) }, 0);
-        for (sig, told) in kinds().into_iter().zip([Delivery::Sent, Delivery::Refused(nix::errno::Errno::EAGAIN)]) {
+        let full_up = nix::errno::Errno::EAGAIN;
+        // Neither has a timer: one is made when it is first needed, and finds no room.
+        let answers =
+            [(Delivery::SentOnce(full_up), Delivery::Sent), (Delivery::Refused(full_up), Delivery::Refused(full_up))];
+        for (sig, (told, told_once)) in kinds().into_iter().zip(answers) {
             let (worker, _keep) = reader(sig);
             common::wait_blocked_in(worker.tid, libc::SYS_read);
             set(&full);
             assert_eq!(worker.remote.interrupt(), told);
             assert!(
-                [told, Delivery::Held, Delivery::Gone].contains(&worker.remote.interrupt_once()),
+                [told_once, Delivery::Held, Delivery::Gone].contains(&worker.remote.interrupt_once()),
                 "the same, or on its way, or over"
             );
             set(&limit);
@@ -404,6 +430,11 @@ fn a_full_signal_queue_is_told_and_the_interrupt_is_pending_all_the_same() {
             assert_eq!(scope.remote().interrupt(), told);
             set(&limit);
             assert!(eintr::check().is_err() && scope.clear().is_some());
+            assert_eq!(scope.remote().interrupt(), Delivery::Sent, "there is room again");
+            assert!(eintr::check().is_err() && scope.clear().is_some());
+            set(&full);
+            assert_eq!(scope.remote().interrupt(), Delivery::Sent, "the timer has room of its own");
+            set(&limit);
             drop(scope);
             assert_eq!(State::now(), before, "the default action did not see it");
         }

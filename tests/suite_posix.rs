@@ -2,15 +2,15 @@
 //!
 //! | Suite: case | here |
 //! | --- | --- |
-//! | LTP `flock07` | `flock`, `flock_shared`, the three ways |
+//! | LTP `flock07` | `flock`, `flock_shared`, the four ways |
 //! | LTP `fcntl16` | `waiters_for_a_part_of_a_file_...`: its eleven rows |
 //! | LTP `futex_wait07`, Open POSIX `sem_wait/7-1`, `13-1`, `sem_timedwait/9-1` | `suite_glibc_waits.rs`; the time in `times_that_a_call_was_given_...` |
-//! | LTP `epoll_wait08` | `epoll_wait`, `epoll_pwait`, the three ways |
+//! | LTP `epoll_wait08` | `epoll_wait`, `epoll_pwait`, the four ways |
 //! | LTP `msgrcv05`, `msgsnd05` | `suite_glibc.rs` (`msgrcv`, `msgsnd`) |
-//! | LTP `semop03`, whose other half is `semtimedop` | `semtimedop`, the three ways |
+//! | LTP `semop03`, whose other half is `semtimedop` | `semtimedop`, the four ways |
 //! | LTP `ppoll01` | `ppoll_as_the_linux_test_project_tries_it_...` |
 //! | LTP `nanosleep02`, Open POSIX `nanosleep/5-2`, `7-1`, `7-2`, `clock_nanosleep/9-1`, `10-1` | `what_a_plain_sleep_says_remains_...`, `a_plain_sleep_until_a_time_...`; `a_sleep_...` in `suite_glibc_waits.rs` |
-//! | Open POSIX `mq_receive/13-1`, `mq_send/12-1`, `mq_timedreceive/5-*`, `17-*`, `18-*`, `mq_timedsend/12-1`, `20-1` | `mq_send`, `mq_receive`, the three ways; the time in `times_that_a_call_was_given_...` |
+//! | Open POSIX `mq_receive/13-1`, `mq_send/12-1`, `mq_timedreceive/5-*`, `17-*`, `18-*`, `mq_timedsend/12-1`, `20-1` | `mq_send`, `mq_receive`, the four ways; the time in `times_that_a_call_was_given_...` |
 //! | libc-test `pthread_cancel-points`, `pthread_cancel-sem_wait` | early, in time: here and in `suite_glibc*.rs` |
 //!
 //! Here too, though no suite has them: the calls of `sys` that block and are on none of the lists. Left out: libc-test `pthread_cond_wait-cancel_ignored`
@@ -40,11 +40,11 @@ use nix::time::ClockId;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-use suite::{Storm, Worker, interrupted, memory_file, sleep, three_ways, worker};
+use suite::{Storm, Worker, four_ways, interrupted, memory_file, sleep, worker};
 
-three_ways! { io: recvmmsg sendmmsg splice tee sendfile syscall }
-three_ways! { wait: openat openat_of_the_working_directory flock flock_shared epoll_wait epoll_pwait }
-three_ways! { ipc: semtimedop mq_send mq_receive }
+four_ways! { io: recvmmsg sendmmsg splice tee sendfile syscall }
+four_ways! { wait: openat openat_of_the_working_directory flock flock_shared epoll_wait epoll_pwait }
+four_ways! { ipc: semtimedop mq_send mq_receive }
 
 const TIME: Duration = Duration::from_millis(40);
 

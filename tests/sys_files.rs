@@ -261,14 +261,14 @@ fn locks_and_interrupts_in_a_race_agree() {
             while locked < 300 || interrupted < 300 {
                 let answer = lock(&of_caller.waiter, libc::F_WRLCK);
                 let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", of_caller.waiter.as_raw_fd())).unwrap();
+                scope.unwrap().clear();
+                while lock(&of_caller.waiter, libc::F_UNLCK).is_err() {
+                    scope.unwrap().clear();
+                }
                 assert_eq!(info.contains("lock:"), answer.is_ok(), "told {answer:?}, and the kernel says {info}");
                 match answer {
                     Ok(()) => locked += 1,
                     Err(e) => interrupted += e.interrupted().map(|_| 1).expect("no other error"),
-                }
-                scope.unwrap().clear();
-                while lock(&of_caller.waiter, libc::F_UNLCK).is_err() {
-                    scope.unwrap().clear();
                 }
             }
         });

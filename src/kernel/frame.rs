@@ -61,7 +61,7 @@ impl Frame {
 
     /// Gives a dispatcher back the mask that it had. (Behind the kernel's own call all signals stay blocked until it returns to the thread.)
     pub(super) fn end(&self) {
-        if self.entry_mask != Mask::FULL {
+        if !self.entry_mask.is_full() {
             mask::set(self.entry_mask);
         }
     }
@@ -80,7 +80,7 @@ impl Frame {
     /// else is probed before it is read.
     pub(crate) fn check(&self) -> Caller {
         // A dispatcher that ends in a jump to us leaves the stack pointer as the kernel set it, but hardly every signal blocked.
-        if self.entry_mask == Mask::FULL && from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
+        if self.entry_mask.is_full() && from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
             return Caller::Kernel;
         }
         let info = can_be_read(self.info as usize, size_of::<Info>());

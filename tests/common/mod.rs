@@ -13,7 +13,9 @@
 
 mod emulation;
 #[allow(unused_imports)] // not every file needs each
-pub use emulation::{emulated, patience, program, set_from_proc, skipped_if_emulated};
+pub use emulation::{
+    emulated, number_from_proc, number_in_proc, patience, program, set_from_proc, skipped_if_emulated,
+};
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,19 +205,22 @@ impl State {
 
 /// Waits until thread `tid` sleeps in system call `nr`, as /proc tells.
 pub fn wait_blocked_in(tid: libc::pid_t, nr: libc::c_long) {
-    let shown = emulation::number_in_proc(nr);
-    wait_until(|| shown_at(&format!("/proc/self/task/{tid}")) == shown);
+    wait_until(|| is_blocked_in(tid, nr));
+}
+
+/// Whether thread `tid` sleeps in system call `nr`, as /proc tells.
+pub fn is_blocked_in(tid: libc::pid_t, nr: libc::c_long) -> bool {
+    shown_at(&format!("/proc/self/task/{tid}")) == number_in_proc(nr)
 }
 
 /// The system call that thread `tid` sleeps in, as /proc tells; -1 if it runs or is gone.
 pub fn blocked_in(tid: libc::pid_t) -> libc::c_long {
-    emulation::number_from_proc(shown_at(&format!("/proc/self/task/{tid}")))
+    number_from_proc(shown_at(&format!("/proc/self/task/{tid}")))
 }
 
 /// [`wait_blocked_in`] for the main thread of another process.
 pub fn wait_process_blocked_in(pid: libc::pid_t, nr: libc::c_long) {
-    let shown = emulation::number_in_proc(nr);
-    wait_until(|| shown_at(&format!("/proc/{pid}")) == shown);
+    wait_until(|| shown_at(&format!("/proc/{pid}")) == number_in_proc(nr));
 }
 
 fn shown_at(directory: &str) -> libc::c_long {
@@ -244,6 +249,15 @@ pub fn plain_read(fd: &impl std::os::fd::AsRawFd) -> Result<usize, i32> {
     let mut buf = [0u8; 64];
     let n = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
     if n < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(n as usize) }
+}
+
+/// One plain `ppoll(2)` for something to read, without end, never retried: unlike a read it is ended by every signal that runs a handler, with SA_RESTART
+/// or without (signal(7)). `Err`: errno.
+pub fn plain_wait(fd: &impl std::os::fd::AsRawFd) -> Result<(), i32> {
+    let mut ready = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let (forever, as_it_is) = (std::ptr::null::<libc::timespec>(), std::ptr::null::<u64>());
+    let n = unsafe { libc::syscall(libc::SYS_ppoll, &mut ready, 1, forever, as_it_is, 8usize) };
+    if n < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(()) }
 }
 
 const CHILD: &str = "EINTR_TEST_CHILD";
@@ -278,9 +292,9 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) {
 }
 
 /// How long a forked child may live.
-const CHILDS_LIMIT: Duration = Duration::from_secs(30);
+const CHILDS_LIMIT: Duration = Duration::from_secs(50);
 
-/// Forks; the child runs `f` and exits with what it returns, never unwinding into the test harness; SIGALRM ends it after 30 s.
+/// Forks; the child runs `f` and exits with what it returns, never unwinding into the test harness; SIGALRM ends it after 50 s.
 pub fn fork(f: impl FnOnce() -> i32) -> libc::pid_t {
     let limit = patience(CHILDS_LIMIT).as_secs() as u32;
     let pid = unsafe { libc::fork() };
@@ -301,11 +315,13 @@ pub fn reap(pid: libc::pid_t) -> i32 {
         if r == pid {
             return status;
         }
-        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EINTR));
+        // In a scope with an interrupt that nobody has acknowledged a call that is made anew ends with ECANCELED.
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        assert!(matches!(errno, Some(libc::EINTR | libc::ECANCELED)), "waitpid: {errno:?}");
     }
 }
 
-/// [`reap`] that must not wait for ever: a child that is still there after 30 s is killed, and the caller panics. Its alarm does not do: who
+/// [`reap`] that must not wait for ever: a child that is still there after 50 s is killed, and the caller panics. Its alarm does not do: who
 /// hangs with every signal blocked does not hear it.
 pub fn reap_in_time(pid: libc::pid_t) -> i32 {
     let (child, limit) =
