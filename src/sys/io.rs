@@ -71,8 +71,8 @@ pub fn pread<Fd: AsFd>(fd: Fd, buf: &mut [u8], offset: libc::off_t) -> Result<us
     op::run(|door| io::pread(door, fd, buf, offset))
 }
 
-/// [`write`](fn@write) from `offset` bytes on, counted from the beginning; the file's own offset stays where it is. With O_APPEND Linux writes at the end
-/// all the same. See pwrite(2).
+/// [`write`](fn@write) from `offset` bytes on, counted from the beginning; the file's own offset stays where it is. With O_APPEND Linux writes at
+/// the end all the same. See pwrite(2).
 ///
 /// # Errors
 /// As [`write`](fn@write); `ESPIPE` for what has no offsets (a pipe, a socket, a terminal), `EINVAL` for one below 0.

@@ -1,13 +1,13 @@
 //! The time-outs of a socket (SO_RCVTIMEO, SO_SNDTIMEO), kept over the tries of one call.
 //!
 //! The kernel starts such a time-out afresh whenever the call is made, and answers EINTR to any signal while it runs, with SA_RESTART too
-//! (`net/core/sock.h`, sock_intr_errno): a call that is merely made again ends late, or never. So the time at which the call began is noted, without a
-//! system call; after an EINTR the option is read, what is left of its time is waited for in ppoll(2), and the call is made without waiting. A call
-//! that no signal breaks, or on something else than a socket with such an option, is the plain call.
+//! (`net/core/sock.h`, sock_intr_errno): a call that is merely made again ends late, or never. So the time at which the call began is noted,
+//! without a system call; after an EINTR the option is read, what is left of its time is waited for in ppoll(2), and the call is made without
+//! waiting. A call that no signal breaks, or on something else than a socket with such an option, is the plain call.
 //!
 //! # Invariants
-//! 1. Time is never cut short. Calls that are for sockets note it exactly, 20 ns. read(2) and write(2), which are mostly made on other things, note it
-//!    by the coarse clock, 5 ns, which lies behind: what it may lie behind is added. *Seen:* with one step of it, 40 ms over after 39.9.
+//! 1. Time is never cut short. Calls that are for sockets note it exactly, which takes 20 ns. read(2) and write(2), mostly made on other things,
+//!    note it by the coarse clock, 5 ns, which lies behind: what it may lie behind is added. *Seen:* with one step of it, 40 ms over after 39.9.
 //! 2. Nobody spins. Where poll says that the socket is ready and the call says that it is not (a datagram with a bad checksum; a peer's full
 //!    queue, which poll does not know of before connect(2)), the call is made as the application made it.
 //! 3. What recvmmsg(2) left on the socket is skipped, once. A signal that comes after its first message becomes the socket's error
