@@ -116,7 +116,7 @@ impl Gate {
         live(self.word.load(SeqCst), generation)
     }
 
-    /// A request (protocol 2.3).
+    /// A request (protocol 2.4).
     pub(crate) fn ask(&self, generation: u32, request: Request) -> Answer {
         let mut word = self.word.load(SeqCst);
         loop {
