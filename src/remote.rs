@@ -39,8 +39,7 @@ impl Remote {
     /// The same with one signal and no resend: a plain call that begins after that has landed is not ended. Kept by a ticket, it later ends calls of
     /// [`sys`](crate::sys), not plain ones.
     ///
-    /// The latest request decides: one of these stops the resend of an `interrupt` that nobody has acknowledged yet, and the next `interrupt` begins it
-    /// again.
+    /// It does not stop the resend of an [`interrupt`](Remote::interrupt) that nobody has acknowledged yet.
     ///
     /// # Async-signal-safety
     /// Async-signal-safe.
