@@ -10,53 +10,69 @@ mod common;
 mod nest;
 
 use common::Random;
-use eintr::{Delivery, Scope};
-use nest::{Apart, Installed};
+use eintr::{Delivery, Remote, Scope};
+use nest::Installed;
+use std::mem::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Runs `calls`, which makes a few, again and again; another thread interrupts each time, at a random instant. Behind the scope stands a handler with
-/// SA_RESTART, or the default.
+/// Whose interrupt the timer's handler asks for, and how many were sent.
+static REMOTE: AtomicPtr<Remote> = AtomicPtr::new(std::ptr::null_mut());
+static SENT: AtomicU64 = AtomicU64::new(0);
+
+/// The timer's signal, with every other blocked: the interrupt that it asks for lands when it returns, at the instruction that it has interrupted.
+extern "C" fn asks(_: libc::c_int) {
+    let remote = unsafe { &*REMOTE.load(SeqCst) };
+    SENT.fetch_add(u64::from(remote.interrupt_once() == Delivery::Sent), SeqCst);
+}
+
+/// A timer whose signal comes to the thread that made it.
+struct Timer(libc::timer_t);
+
+impl Timer {
+    fn new(sig: i32) -> Timer {
+        let (mut event, mut id): (libc::sigevent, _) = (unsafe { zeroed() }, std::ptr::null_mut());
+        (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_THREAD_ID, sig);
+        event.sigev_notify_thread_id = common::gettid();
+        assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id) }, 0);
+        Timer(id)
+    }
+    fn set(&self, nanoseconds: u64) {
+        let mut time: libc::itimerspec = unsafe { zeroed() };
+        time.it_value.tv_nsec = nanoseconds as _;
+        unsafe { libc::timer_settime(self.0, 0, &time, std::ptr::null_mut()) };
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+/// Runs `calls`, which makes a few, again and again; each time it is interrupted at a random instant, by a timer of the thread's own, so that no second processor
+/// is needed. Behind the scope stands a handler with SA_RESTART, or the default.
 fn storm(what: &str, sig: i32, calls: &mut dyn FnMut()) {
     let _behind = (sig == libc::SIGUSR1).then(|| Installed::new(sig, nest::counts, libc::SA_RESTART));
+    let tick = libc::SIGRTMIN() + 9;
+    let others: Vec<_> = (1..=libc::SIGRTMAX()).filter(|other| ![32, 33].contains(other)).collect();
+    let _tick = Installed::with_mask(tick, asks, libc::SA_RESTART, &others);
     let scope = Scope::enter(sig).expect("enter");
-    let (remote, tid, round, time) = (scope.remote(), common::gettid(), AtomicU64::new(1), time());
-    let mut random = Random::seeded(sig as u64);
-    let sent = AtomicU64::new(0);
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            common::set_mask(!0);
-            let _apart = Apart::from(tid);
-            let mut last = 0;
-            loop {
-                // One for each round: who sends more makes the acknowledgement wait.
-                match round.load(SeqCst) {
-                    OVER => return,
-                    now if now == last => std::hint::spin_loop(),
-                    now => {
-                        last = now;
-                        for _ in 0..random.below(100) {
-                            std::hint::spin_loop();
-                        }
-                        sent.fetch_add(u64::from(remote.interrupt() == Delivery::Sent), SeqCst);
-                    }
-                }
-            }
-        });
-        let begun = Instant::now();
-        while begun.elapsed() < time || sent.load(SeqCst) < FEW {
-            round.fetch_add(1, SeqCst);
-            calls();
-            scope.clear();
-        }
-        round.store(OVER, SeqCst);
-    });
-    println!("{what}: {} interrupts by {sig}", sent.load(SeqCst));
+    let (mut remote, mut random) = (scope.remote(), Random::seeded(sig as u64));
+    REMOTE.store(&mut remote, SeqCst);
+    SENT.store(0, SeqCst);
+    let (begun, timer) = (Instant::now(), Timer::new(tick));
+    while begun.elapsed() < time() || SENT.load(SeqCst) < FEW {
+        timer.set(1 + random.below(8_000));
+        calls();
+        scope.clear();
+    }
+    timer.set(0);
+    println!("{what}: {} interrupts by {sig}", SENT.load(SeqCst));
 }
 /// That many there must be, however long they take.
 const FEW: u64 = 200;
-const OVER: u64 = u64::MAX;
 
 fn time() -> Duration {
     Duration::from_millis(common::rounds("EINTR_STORM_MILLISECONDS", 400))
@@ -91,15 +107,30 @@ fn is_ours(r: isize) -> bool {
 const NO: usize = 0;
 const CALLS: usize = 32;
 
+/// The same call, [`CALLS`] times through one instruction; how many were told that they were interrupted.
+#[cfg(target_arch = "x86_64")]
+fn told_in_a_row(nr: libc::c_long, args: [usize; 6]) -> usize {
+    let mut told = 0usize;
+    // As little as can be lies between two runs of the instruction. The kernel changes rax, rcx and r11.
+    unsafe {
+        std::arch::asm!("2: mov rax, {nr}", "syscall", "cmp rax, {eintr}", "je 3f", "cmp rax, {canceled}", "jne 4f", "3: inc {told}",
+            "4: dec {left}", "jnz 2b", nr = in(reg) nr, told = inout(reg) told, left = inout(reg) CALLS => _,
+            eintr = const -libc::EINTR, canceled = const -libc::ECANCELED, out("rax") _, out("rcx") _, out("r11") _,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            options(nostack));
+    }
+    told
+}
+#[cfg(not(target_arch = "x86_64"))]
+fn told_in_a_row(nr: libc::c_long, args: [usize; 6]) -> usize {
+    (0..CALLS).filter(|_| is_ours(call(nr, args))).count()
+}
+
 /// The same call over and over in a storm; none of the answers may be an interrupt's.
 fn untouched(what: &str, nr: libc::c_long, args: [usize; 6]) {
     for sig in numbers() {
         let mut touched = 0;
-        storm(what, sig, &mut || {
-            for _ in 0..CALLS {
-                touched += usize::from(is_ours(call(nr, args)));
-            }
-        });
+        storm(what, sig, &mut || touched += told_in_a_row(nr, args));
         assert_eq!(touched, 0, "{what} by {sig}");
     }
 }
