@@ -22,7 +22,8 @@ use std::sync::mpsc::{self, Receiver};
 struct Bystander {
     tid: libc::pid_t,
     look: Look,
-    nr: libc::c_long,
+    /// Its call's number, as /proc shows it.
+    shown: libc::c_long,
     name: &'static str,
     returned: Receiver<Returned>,
     release: Box<dyn FnOnce() + Send>,
@@ -41,11 +42,12 @@ impl Bystander {
             } {}
         });
         let tid = told.recv().expect("the thread lives");
-        Bystander { tid, look: Look::at(tid), nr, name, returned, release, thread }
+        Bystander { tid, look: Look::at(tid), shown: common::number_in_proc(nr), name, returned, release, thread }
     }
 
     fn wait_asleep(&self) {
-        common::wait_until(|| self.look.sleeps_in().is_some_and(|(nr, _)| nr == self.nr) && self.look.is_at_rest());
+        let asleep = || self.look.sleeps_in().is_some_and(|(nr, _)| common::number_in_proc(nr) == self.shown);
+        common::wait_until(|| asleep() && self.look.is_at_rest());
     }
 
     /// One foreign signal while it sleeps in its call, by one of two ways; comes back when the thread sleeps in that call again.

@@ -134,10 +134,7 @@ fn nobody_interrupts_a_child_for_its_parent() {
             let _: Status = remote.wait(Duration::from_millis(10));
         }
         let pid = forks.join();
-        common::wait_until(|| {
-            let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-            call.starts_with(&format!("{} ", libc::SYS_read))
-        });
+        common::wait_process_blocked_in(pid, libc::SYS_read);
         to.write_all(b"hello").unwrap();
         ends_well(pid);
     }

@@ -156,7 +156,7 @@ fn connections_and_interrupts_in_a_race_lose_neither() {
     let counted = count.clone();
     let caller = Caller::start(Some(numbers()[0]), move |scope| {
         let (mut accepted, mut interrupted) = (Vec::new(), 0);
-        while accepted.len() < 200 || interrupted < 200 {
+        while accepted.len() < 2000 || interrupted < 200 {
             match sys::accept4(&of_caller, SockFlag::SOCK_CLOEXEC) {
                 Ok(new) => {
                     accepted.push(TcpStream::from(new).peer_addr().unwrap());
@@ -179,7 +179,8 @@ fn connections_and_interrupts_in_a_race_lose_neither() {
     }
     let accepted = caller.join();
     storm.join().unwrap();
-    assert_eq!(accepted, peers[..accepted.len()], "each once, in order");
+    let same = accepted.iter().zip(&peers).take_while(|(a, b)| a == b).count();
+    assert_eq!(same, accepted.len(), "each once, in order");
 }
 
 /// The race for a datagram: it is received whole, or is there for the next call.

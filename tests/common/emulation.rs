@@ -75,7 +75,7 @@ pub fn set_from_proc(set: u64) -> u64 {
 
 /// The calls that a thread may sleep in, and the numbers on x86_64 of those that qemu makes for them (`linux-user/syscall.c`). Of two that become
 /// one, the likelier comes first.
-const HOSTS: [(libc::c_long, libc::c_long); 46] = [
+const HOSTS: [(libc::c_long, libc::c_long); 47] = [
     (libc::SYS_read, 0),
     (libc::SYS_write, 1),
     (libc::SYS_ioctl, 16),
@@ -122,4 +122,5 @@ const HOSTS: [(libc::c_long, libc::c_long); 46] = [
     (libc::SYS_sendmmsg, 307),
     (libc::SYS_preadv2, 327),
     (libc::SYS_pwritev2, 328),
+    (libc::SYS_epoll_pwait2, 441),
 ];

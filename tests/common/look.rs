@@ -35,7 +35,7 @@ impl Look {
     pub fn sleeps_in(&self) -> Option<(libc::c_long, usize)> {
         let mut buf = [0; 256];
         let mut words = Look::text(&self.syscall, &mut buf).split_whitespace();
-        let nr = words.next()?.parse().ok()?;
+        let nr = common::number_from_proc(words.next()?.parse().ok()?);
         let first = usize::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
         Some((nr, first))
     }
@@ -48,7 +48,8 @@ impl Look {
 
     /// Whether one is queued for this thread.
     pub fn is_pending(&self, sig: i32) -> bool {
-        self.word("SigPnd:", |word| u64::from_str_radix(word, 16).expect("a mask")) & common::bit(sig) != 0
+        let pending = self.word("SigPnd:", |word| u64::from_str_radix(word, 16).expect("a mask"));
+        common::set_from_proc(pending) & common::bit(sig) != 0
     }
 
     /// Not woken either: a thread that is about to be put on another processor is still where it slept to `syscall`, but not to `status`.

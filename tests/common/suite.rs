@@ -138,13 +138,15 @@ impl<T> Worker<T> {
     }
 }
 
-/// Whether the thread sleeps in that system call, as /proc tells.
+/// Whether the thread sleeps in that system call, as /proc tells. An emulator's arguments are its own.
 fn sleeps_in(tid: pid_t, sleep: Sleep) -> bool {
+    if !common::is_blocked_in(tid, sleep.nr) {
+        return false;
+    }
+    let Some(wanted) = sleep.first.filter(|_| !common::emulated()) else { return true };
     let line = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
-    let mut words = line.split_whitespace();
-    let nr = words.next().and_then(|word| word.parse::<c_long>().ok());
-    let first = words.next().and_then(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    nr == Some(sleep.nr) && sleep.first.is_none_or(|wanted| first == Some(wanted))
+    let first = line.split_whitespace().nth(1).unwrap_or_default();
+    usize::from_str_radix(first.trim_start_matches("0x"), 16) == Ok(wanted)
 }
 
 /// tgkill(2) to a thread of this process.
