@@ -18,10 +18,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::State;
-use eintr::{Delivery, Foreign, Remote, Scope, ScopeOptions, Status, Ticket};
+use eintr::{Delivery, Foreign, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
 use model::Model;
 use nix::errno::Errno;
-use programs::{By, How, NUMBERS, Number, Op, Program, choose, program};
+use programs::{By, How, NUMBERS, Number, Op, Program, Resends, choose, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -64,6 +64,7 @@ struct World<'a> {
     tickets: Vec<(usize, Ticket)>,
     remotes: Vec<(usize, Remote)>,
     ids: usize,
+    resends: Resends,
     interrupter: &'a Interrupter,
 }
 
@@ -90,8 +91,9 @@ impl Interrupter {
     }
 }
 
-fn options(number: Number, policy: Foreign) -> ScopeOptions {
+fn options(number: Number, policy: Foreign, resend: Resend) -> ScopeOptions {
     let options = ScopeOptions::new(number.raw());
+    let options = if resend == Resend::default() { options } else { options.resend(resend) };
     if policy == Foreign::Chain { options } else { options.foreign(policy) }
 }
 
@@ -106,6 +108,18 @@ impl World<'_> {
         self.ids
     }
 
+    /// How the scope with this id has its interrupts sent again.
+    fn resend(&self, id: usize) -> Resend {
+        let pause = Duration::from_micros(1);
+        match self.resends {
+            Resends::None => Resend::Never,
+            Resends::All => Resend::default(),
+            Resends::AllFast => Resend::Backoff { first: pause, ceiling: pause * 50 },
+            Resends::Some if id.is_multiple_of(2) => Resend::default(),
+            Resends::Some => Resend::Never,
+        }
+    }
+
     /// A number that was blocked belongs to somebody's sigwait: what `Ignore` and the two that also chain do to that is left out here.
     fn policy(&self, number: Number, policy: Foreign) -> Foreign {
         let lane = &self.model.lanes[&number];
@@ -117,7 +131,7 @@ impl World<'_> {
         assert_eq!(scope.signal().as_raw(), number.raw());
         self.remotes.push((id, scope.remote()));
         self.blocks.last().unwrap().borrow_mut().push((id, scope));
-        self.model.enter(id, number, policy, asked);
+        self.model.enter(id, number, policy, asked, self.resend(id) != Resend::Never);
     }
 
     /// Where the scope is that this place names: block and index.
@@ -152,12 +166,15 @@ impl World<'_> {
         match op {
             Op::Enter { number, policy } => {
                 let policy = self.policy(*number, *policy);
-                let scope = Scope::enter(options(*number, policy)).expect("entered");
                 let id = self.id();
+                let scope = Scope::enter(options(*number, policy, self.resend(id))).expect("entered");
                 self.entered(id, scope, *number, policy, false);
             }
             Op::EnterRefused { ticket } => {
-                let before = State::now();
+                // A timer goes on all the while.
+                let resent = if self.resends == Resends::None { 0 } else { self.model.resent() };
+                let state = || State { pending: State::now().pending & !resent, ..State::now() };
+                let before = state();
                 if *ticket {
                     let (ticket, remote) = Ticket::new();
                     assert!(ticket.enter(libc::SIGTSTP).is_err());
@@ -165,7 +182,7 @@ impl World<'_> {
                 } else {
                     assert!(Scope::enter(libc::SIGKILL).is_err());
                 }
-                assert_eq!(State::now(), before, "a refused enter changes nothing");
+                assert_eq!(state(), before, "a refused enter changes nothing");
             }
             Op::MakeTicket => {
                 let (ticket, remote) = Ticket::new();
@@ -177,7 +194,7 @@ impl World<'_> {
             Op::EnterTicket { ticket, number, policy } if !self.tickets.is_empty() => {
                 let (id, ticket) = self.tickets.remove(*ticket as usize % self.tickets.len());
                 let policy = self.policy(*number, *policy);
-                let scope = ticket.enter(options(*number, policy)).expect("entered");
+                let scope = ticket.enter(options(*number, policy, self.resend(id))).expect("entered");
                 let asked = self.model.tickets.remove(&id).unwrap();
                 self.entered(id, scope, *number, policy, asked);
             }
@@ -188,9 +205,9 @@ impl World<'_> {
             }
             Op::Interrupt { remote, by } => {
                 if let Some((id, remote)) = self.remote(*remote) {
-                    let expected = self.model.interrupt(id);
                     let answer = self.interrupt(remote, *by);
-                    assert!(answer.is_none_or(|a| a == expected), "{answer:?}, and the model says {expected:?}");
+                    let allowed = self.model.interrupt(id, answer);
+                    assert!(answer.is_none_or(|a| allowed.contains(&a)), "{answer:?}, and the model says {allowed:?}");
                 }
             }
             Op::Signal { number, how } if number.has_handler() => {
@@ -199,7 +216,7 @@ impl World<'_> {
             }
             Op::Block { number } => {
                 common::block(number.raw());
-                self.model.lane(*number).blocked = true;
+                self.model.block(*number);
             }
             Op::Unblock { number } => {
                 common::unblock(number.raw());
@@ -366,6 +383,7 @@ fn on_this_thread(program: &Program, interrupter: &Interrupter) -> Model {
         tickets: Vec::new(),
         remotes: Vec::new(),
         ids: 0,
+        resends: program.resends,
         interrupter,
     };
     world.run(&program.ops);

@@ -1,4 +1,5 @@
-//! Opening, locking, syncing: other people's signals change nothing, an interrupt ends what waits, and no descriptor and no lock is lost or left behind.
+//! Opening, locking, syncing: other people's signals change nothing, an interrupt ends what waits, and no descriptor and no lock is lost or left
+//! behind.
 // Files, locks and children are made by raw system calls, as applications do.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 

@@ -25,11 +25,9 @@ pub(crate) fn interrupt(link: Link, request: Request) -> Delivery {
     if is_on_its_way(link, request) {
         return Delivery::Held;
     }
-    let errno = Errno::last_raw(); // a handler may call this, and need not keep it itself
     let saved = mask::block_all();
     let delivery = masked(link, request).unwrap_or(Delivery::Held);
     mask::set(saved);
-    Errno::set_raw(errno);
     delivery
 }
 

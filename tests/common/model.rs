@@ -3,6 +3,7 @@
 //! It knows for each number the mask bit, what is queued and what is held, how often the handler behind has run, and for each scope who asked.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use eintr::{Delivery, Foreign, Reason, Status};
 
@@ -29,10 +30,12 @@ pub(crate) struct ModelLane {
     pub(crate) was_blocked: bool,
     /// The number is blocked in the thread's mask.
     pub(crate) blocked: bool,
-    /// A signal of ours is on its way as far as its senders know.
-    in_flight: bool,
-    /// A signal of ours lies in the thread's queue.
+    /// A signal of ours is on its way as far as its senders know: since when.
+    in_flight: Option<Instant>,
+    /// A signal of ours lies in the thread's queue, or a timer's may.
     ours_queued: bool,
+    /// What was sent since the first scope may have been taken back with a timer's expiry, into which it had merged: nobody knows what flies.
+    blurred: bool,
     /// Foreign ones in the kernel's queues.
     pub(crate) queued: Queue,
     /// Foreign ones kept for later, because the number had been blocked.
@@ -49,9 +52,18 @@ pub(crate) struct ModelScope {
     by_remote: bool,
     by_signal: bool,
     seen: bool,
+    /// Its requests are sent again.
+    resends: bool,
 }
 
+/// After this time a signal that has not landed may be taken to be lost, and another be sent.
+const YOUNG: Duration = Duration::from_millis(50);
+
 impl ModelScope {
+    /// A timer may be armed for it.
+    fn is_resent(&self) -> bool {
+        self.resends && self.is_asked() && !self.seen
+    }
     pub(crate) fn is_asked(&self) -> bool {
         self.by_remote || self.by_signal
     }
@@ -83,17 +95,18 @@ impl Model {
         self.scopes.iter_mut().find(|s| s.id == id)
     }
 
-    pub(crate) fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: bool) {
+    pub(crate) fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: bool, resends: bool) {
         let lane = self.lane(number);
         lane.scopes += 1;
         if lane.scopes == 1 {
             lane.was_blocked = lane.blocked;
             lane.blocked = false;
-            lane.in_flight = false;
+            lane.in_flight = None;
+            lane.blurred = false;
             let pending = std::mem::take(&mut lane.queued);
             lane.held.add(number, pending); // only a blocked number has some
         }
-        self.scopes.push(ModelScope { id, number, policy, by_remote: asked, by_signal: false, seen: false });
+        self.scopes.push(ModelScope { id, number, policy, by_remote: asked, by_signal: false, seen: false, resends });
     }
 
     pub(crate) fn leave(&mut self, id: usize) {
@@ -103,7 +116,7 @@ impl Model {
         lane.scopes -= 1;
         if lane.scopes == 0 {
             lane.ours_queued = false;
-            lane.in_flight = false;
+            lane.in_flight = None;
             if lane.was_blocked {
                 lane.blocked = true;
                 let held = std::mem::take(&mut lane.held);
@@ -121,7 +134,7 @@ impl Model {
         let lane = self.lane(number);
         assert!(!lane.blocked);
         lane.ours_queued = false;
-        lane.in_flight = false;
+        lane.in_flight = None;
         let queued = std::mem::take(&mut lane.queued);
         for _ in 0..queued.thread {
             self.arrive(number, Queue { thread: 1, process: 0 });
@@ -160,10 +173,31 @@ impl Model {
         }
     }
 
+    /// Whether a timer may be armed.
+    fn is_resent(&self, number: Number) -> bool {
+        self.scopes.iter().any(|s| s.number == number && s.is_resent())
+    }
+
+    /// The numbers that a timer may be armed for, as a mask.
+    pub(crate) fn resent(&self) -> u64 {
+        let numbers = NUMBERS.into_iter().filter(|number| self.is_resent(*number));
+        numbers.fold(0, |mask, number| mask | 1 << (number.raw() - 1))
+    }
+
+    /// The user blocks a number: what a timer sends stays in the queue.
+    pub(crate) fn block(&mut self, number: Number) {
+        let resent = self.is_resent(number);
+        let lane = self.lane(number);
+        lane.blocked = true;
+        lane.ours_queued |= resent;
+        lane.blurred |= resent;
+    }
+
     /// One foreign signal is sent. Returns how, since the kernel merges a thread's standard signal into ours if that lies there.
     pub(crate) fn signal(&mut self, number: Number, how: How) -> How {
+        let resent = self.is_resent(number);
         let lane = self.lane(number);
-        let merges = number.is_standard() && lane.ours_queued;
+        let merges = number.is_standard() && (lane.ours_queued || resent);
         let how = if merges && matches!(how, How::Raise | How::PthreadKill) { How::Kill } else { how };
         let one = match how {
             How::Raise | How::PthreadKill => Queue { thread: 1, process: 0 },
@@ -176,19 +210,34 @@ impl Model {
         how
     }
 
-    pub(crate) fn interrupt(&mut self, id: usize) -> Delivery {
+    /// A request, and what was answered, if anybody knows. Returns what may be answered: `Held` for what is on its way, which a resend that is armed
+    /// is for as long as nobody acknowledges the request (but it is not always armed: between an expiry and the next, say).
+    pub(crate) fn interrupt(&mut self, id: usize, answer: Option<Delivery>) -> Vec<Delivery> {
         if let Some(asked) = self.tickets.get_mut(&id) {
             *asked = true;
-            return Delivery::Held;
+            return vec![Delivery::Held];
         }
-        let Some(scope) = self.scope(id) else { return Delivery::Gone };
+        let Some(scope) = self.scope(id) else { return vec![Delivery::Gone] };
+        let (number, repeats, resends) = (scope.number, scope.is_resent() && scope.by_remote, scope.resends);
         (scope.by_remote, scope.seen) = (true, false);
-        let number = scope.number;
         let lane = self.lane(number);
-        let answer = if lane.in_flight { Delivery::Held } else { Delivery::Sent };
-        lane.in_flight = lane.blocked;
-        lane.ours_queued |= lane.blocked && answer == Delivery::Sent;
-        answer
+        let allowed = match lane.in_flight {
+            Some(since) if since.elapsed() < YOUNG && !lane.blurred => vec![Delivery::Held],
+            Some(_) => vec![Delivery::Held, Delivery::Sent],
+            None if repeats || lane.blurred => vec![Delivery::Held, Delivery::Sent],
+            None => vec![Delivery::Sent],
+        };
+        let sent = answer.map_or(allowed.contains(&Delivery::Sent), |answer| answer == Delivery::Sent);
+        if lane.blocked {
+            if sent {
+                lane.in_flight = Some(Instant::now());
+            }
+            lane.ours_queued = true;
+            lane.blurred |= resends;
+        } else {
+            lane.in_flight = None;
+        }
+        allowed
     }
 
     /// Why the thread is interrupted.
@@ -198,7 +247,7 @@ impl Model {
 
     pub(crate) fn acknowledge(&mut self) {
         self.scopes.iter_mut().filter(|s| s.is_asked()).for_each(|s| s.seen = true);
-        self.lanes.values_mut().for_each(|lane| lane.in_flight = false);
+        self.lanes.values_mut().for_each(|lane| lane.in_flight = None);
     }
 
     pub(crate) fn clear(&mut self, id: usize) -> Option<Reason> {
@@ -206,7 +255,7 @@ impl Model {
         let reason = scope.reason();
         (scope.by_remote, scope.by_signal, scope.seen) = (false, false, false);
         let number = scope.number;
-        self.lane(number).in_flight = false;
+        self.lane(number).in_flight = None;
         reason
     }
 

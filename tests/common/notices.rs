@@ -1,5 +1,5 @@
-//! A thread's system call, told to a listener that answers it in the kernel's place (seccomp_unotify(2)): an ioctl that waits, and answers that a kernel
-//! gives seldom.
+//! A thread's system call, told to a listener that answers it in the kernel's place (seccomp_unotify(2)): an ioctl that waits, and answers that a
+//! kernel gives seldom.
 #![allow(
     dead_code,
     missing_docs,

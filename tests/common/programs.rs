@@ -129,11 +129,25 @@ pub(crate) enum Op {
     },
 }
 
+/// Which scopes have their interrupts sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resends {
+    /// None: then every answer is known beforehand.
+    None,
+    /// All, as scopes are when nobody says otherwise.
+    All,
+    /// All, as fast as it goes.
+    AllFast,
+    /// Every other one.
+    Some,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     pub(crate) ops: Vec<Op>,
     /// Another thread has a scope on this number all the while, and has the number blocked.
     pub(crate) companion: Option<Number>,
+    pub(crate) resends: Resends,
     /// Scopes still live at the end are leaked, and the thread ends.
     pub(crate) leaks: bool,
 }
@@ -175,9 +189,15 @@ fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
 }
 
 fn program_on(numbers: Vec<Number>) -> impl Strategy<Value = Program> {
+    let resends = prop_oneof![
+        3 => Just(Resends::None),
+        2 => Just(Resends::All),
+        1 => Just(Resends::AllFast),
+        1 => Just(Resends::Some),
+    ];
     let companion = prop::option::weighted(0.3, prop::sample::select(numbers.clone()));
-    (prop::collection::vec(op(numbers), 1..40), companion, prop::bool::weighted(0.25))
-        .prop_map(|(ops, companion, leaks)| Program { ops, companion, leaks })
+    (prop::collection::vec(op(numbers), 1..40), companion, resends, prop::bool::weighted(0.25))
+        .prop_map(|(ops, companion, resends, leaks)| Program { ops, companion, resends, leaks })
 }
 
 /// Mostly on one or two numbers, so that what happens there meets.
