@@ -133,7 +133,8 @@ impl Scene {
 #[test]
 fn a_fatal_default_kills_with_the_true_status() {
     let _t = common::begin();
-    let sigs = [libc::SIGUSR1, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGRTMIN() + 3, witness::last_number()];
+    let sigs =
+        [libc::SIGUSR1, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGRTMIN() + 3, witness::last_number()];
     for scene in Scene::all(&sigs) {
         let status = witness::child(|| {
             common::install(scene.sig, libc::SIG_DFL, 0, &[]);

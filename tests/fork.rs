@@ -341,7 +341,8 @@ fn an_interrupt_of_another_thread_is_not_pending_in_the_child() {
 // a child that disarmed or deleted "its" timers would hit these. [its timer was disarmed]
 #[test]
 fn timers_of_the_application_are_untouched_in_the_child() {
-    if common::skipped_if_emulated("timers of the application in a child", "the emulator counts timers, not the kernel") {
+    if common::skipped_if_emulated("timers of the application in a child", "the emulator counts timers, not the kernel")
+    {
         return;
     }
     const TIMERS: usize = 16;
