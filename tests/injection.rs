@@ -68,7 +68,7 @@ impl<R: Send + 'static> Scoped<R> {
     }
 
     fn wait_asleep_in(&self, nr: libc::c_long) {
-        let there = |asleep| nr == blocking::ANY && asleep != libc::SYS_futex || asleep == nr;
+        let there = |asleep| nr == blocking::ANY && asleep != libc::SYS_futex || common::look_alike(asleep, nr);
         common::wait_until(|| self.look.sleeps_in().is_some_and(|(asleep, _)| there(asleep)) && self.look.is_at_rest());
     }
 
