@@ -346,6 +346,7 @@ fn timers_of_the_application_are_untouched_in_the_child() {
         // Three lanes with a resend timer each, where there are such timers.
         assert_ne!(s.remote().interrupt(), Delivery::Gone);
     }
+    assert!(eintr::check().is_err(), "acknowledged, so that nothing of ours is armed in the child");
     reap_well(child(|| {
         let mut ids = [0i32; TIMERS];
         for id in &mut ids {
