@@ -75,8 +75,8 @@ fn a_child_has_no_signal_queued_that_its_parent_has() {
     }
 }
 
-/// An interrupt that nobody acknowledges is sent again and again to the parent's thread, by a timer. It is pending in the child, since that goes on for
-/// a thread that was asked to stop; but the timer is not there. (The child makes one of its own, for as long as it has not acknowledged.)
+/// An interrupt that nobody acknowledges is sent again and again to the parent's thread, by a timer. It is pending in the child, since that goes on
+/// for a thread that was asked to stop; but the timer is not there. (The child makes one of its own, for as long as it has not acknowledged.)
 #[test]
 fn the_timer_of_an_interrupt_is_its_parents_alone() {
     let _t = common::begin();
@@ -218,8 +218,8 @@ fn raise(sig: i32) {
     common::set_mask(outer);
 }
 
-/// A thread raises its scope's own number, over a handler that counts, while another signal's handler forks on it wherever it stands: in its own code,
-/// in our handler's caller, in the one that counts. Parent and children each count what they raised, to the last one.
+/// A thread raises its scope's own number, over a handler that counts, while another signal's handler forks on it wherever it stands: in its own
+/// code, in our handler's caller, in the one that counts. Parent and children each count what they raised, to the last one.
 #[test]
 fn raise_loses_nothing_while_a_handler_forks() {
     const RAISED: u64 = 1000;
