@@ -199,6 +199,17 @@ pub(super) fn renew(record: &Record) {
     }
 }
 
+/// In a forked child: the same by the timer alone, and later. A child that does nothing but exec, in a handler above a call, must not hand a signal of
+/// ours to the new program; exec deletes timers.
+pub(super) fn renew_in_child(record: &Record) {
+    const LATER: u64 = 20_000_000;
+    for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
+        if standing::is_ours(lane.sig) {
+            let _ = arm(lane, LATER);
+        }
+    }
+}
+
 /// The shortest of the pauses that requests of this lane want which nobody has acknowledged.
 pub(super) fn wanted(lane: &Lane) -> Option<Pauses> {
     let wanting =

@@ -40,26 +40,27 @@ impl Look {
         Some((nr, first))
     }
 
-    fn word<R>(&self, name: &str, read: impl Fn(&str) -> R) -> R {
+    /// A field of its status; `None` once it has ended.
+    fn word<R>(&self, name: &str, read: impl Fn(&str) -> R) -> Option<R> {
         let mut buf = [0; 4096];
         let line = Look::text(&self.status, &mut buf).lines().find(|line| line.starts_with(name));
-        read(line.and_then(|line| line.split_whitespace().nth(1)).expect("a field of status"))
+        line.and_then(|line| line.split_whitespace().nth(1)).map(read)
     }
 
     /// Whether one is queued for this thread.
     pub fn is_pending(&self, sig: i32) -> bool {
         let pending = self.word("SigPnd:", |word| u64::from_str_radix(word, 16).expect("a mask"));
-        common::set_from_proc(pending) & common::bit(sig) != 0
+        common::set_from_proc(pending.unwrap_or(0)) & common::bit(sig) != 0
     }
 
     /// Not woken either: a thread that is about to be put on another processor is still where it slept to `syscall`, but not to `status`.
     pub fn is_at_rest(&self) -> bool {
-        self.word("State:", |word| word == "S")
+        self.word("State:", |word| word == "S") == Some(true)
     }
 
-    /// How often it has gone to sleep.
+    /// How often it has gone to sleep; as often as one likes once it has ended.
     pub fn sleeps(&self) -> u64 {
-        self.word("voluntary_ctxt_switches:", |word| word.parse().expect("a number"))
+        self.word("voluntary_ctxt_switches:", |word| word.parse().expect("a number")).unwrap_or(u64::MAX)
     }
 
     pub fn wait_asleep(&self, nr: libc::c_long, first: usize) {
