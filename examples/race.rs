@@ -1,7 +1,6 @@
 //! The race, run: a flag beside `read`, as everybody writes it first, and `sys::read`, in the same storm of signals.
 
-use eintr::nix::sys::{pthread::*, signal::*};
-use eintr::{Scope, nix::unistd::read, sys};
+use eintr::{Scope, nix::sys::pthread::*, nix::sys::signal::*, nix::unistd::read, sys};
 use std::io::{PipeReader, Result, Write, pipe};
 use std::sync::{atomic::AtomicBool, atomic::Ordering::SeqCst, mpsc::channel};
 use std::{fs, hint, process, thread, time::Duration};
@@ -12,24 +11,26 @@ const ROUNDS: u32 = 10_000;
 fn storm(name: &str, wait: impl Fn(&PipeReader), interrupt: impl Fn() + Send) -> Result<u32> {
     let ((reader, mut writer), (back, is_back)) = (pipe()?, channel());
     let (this, asleep) = (pthread_self(), format!("{} ", libc::SYS_read));
-    let torment = move || {
-        let mut lost = 0;
-        for round in 0..ROUNDS {
-            (0..round % 3000).for_each(|_| hint::spin_loop());
-            pthread_kill(this, Signal::SIGUSR1)?; // somebody else's
-            interrupt();
-            while is_back.recv_timeout(Duration::from_millis(1)).is_err() {
-                if fs::read_to_string(format!("/proc/{}/syscall", process::id()))?.starts_with(&asleep) {
-                    lost += 1;
-                    writer.write_all(&[0])?;
+    thread::scope(|s| {
+        let torment = s.spawn(move || {
+            let mut lost = 0;
+            for round in 0..ROUNDS {
+                (0..round % 3000).for_each(|_| hint::spin_loop());
+                pthread_kill(this, Signal::SIGUSR1)?; // somebody else's
+                interrupt();
+                while is_back.recv_timeout(Duration::from_millis(1)).is_err() {
+                    let sleeps = fs::read_to_string(format!("/proc/{}/syscall", process::id()))?.starts_with(&asleep);
+                    if is_back.try_recv().is_ok() {
+                        break; // it is in the next round by now
+                    } else if sleeps {
+                        lost += 1;
+                        writer.write_all(&[0])?;
+                    }
                 }
             }
-        }
-        println!("{name}: {ROUNDS} rounds, {lost} lost");
-        Ok(lost)
-    };
-    thread::scope(|s| {
-        let torment = s.spawn(torment);
+            println!("{name}: {ROUNDS} rounds, {lost} lost");
+            Ok(lost)
+        });
         (0..ROUNDS).map(|_| wait(&reader)).try_for_each(|()| back.send(())).expect("it waits for that");
         torment.join().expect("it does not panic")
     })

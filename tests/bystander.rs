@@ -45,7 +45,8 @@ impl Bystander {
     }
 
     fn wait_asleep(&self) {
-        common::wait_until(|| self.look.sleeps_in().is_some_and(|(nr, _)| nr == self.nr) && self.look.is_at_rest());
+        let asleep = || self.look.sleeps_in().is_some_and(|(nr, _)| common::look_alike(nr, self.nr));
+        common::wait_until(|| asleep() && self.look.is_at_rest());
     }
 
     /// One foreign signal while it sleeps in its call, by one of two ways; comes back when the thread sleeps in that call again.

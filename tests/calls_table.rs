@@ -225,7 +225,7 @@ impl Running {
     fn sleeps(&self) -> bool {
         let path = format!("/proc/self/task/{}/syscall", self.caller.tid);
         let line = fs::read_to_string(path).unwrap_or_default();
-        line.starts_with(&format!("{} {:#x} ", self.nr, self.first))
+        line.starts_with(&format!("{} {:#x} ", common::number_in_proc(self.nr), self.first))
     }
 
     /// How often it has gone to sleep.

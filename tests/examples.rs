@@ -98,6 +98,9 @@ fn watchdog_brings_every_worker_back_and_leaves_the_finished_one_alone() {
 
 #[test]
 fn race_loses_by_hand_and_not_by_the_stub() {
+    if common::skipped_if_emulated("the example race", "it looks for its own number of read(2) in /proc") {
+        return;
+    }
     let _t = common::begin();
     let text = output(&mut example("race"));
     let lines: Vec<&str> = text.lines().collect();

@@ -14,6 +14,7 @@ mod witness;
 use nest::{Answer, ENTERED, GO, Here, INSIDE, Installed, Subject, Tally, Work};
 use std::cell::UnsafeCell;
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use witness::Jump;
@@ -43,11 +44,21 @@ fn read_at(pipe: usize) -> Answer {
     Answer::from(eintr::sys::read(fd, &mut [0; 1]))
 }
 
-/// Runs `f` with so many KiB of stack used up.
+/// Runs `f` so many KiB deeper on the stack, and leaves what lies between as it was: a dead frame there stays intact.
 #[inline(never)]
 fn deeper<R>(kib: usize, f: &mut dyn FnMut() -> R) -> R {
+    let room = MaybeUninit::<[u8; 8192]>::uninit();
+    black_box(room.as_ptr());
+    let r = if kib <= 8 { f() } else { deeper(kib - 8, f) };
+    black_box(room.as_ptr());
+    r
+}
+
+/// The same, and nothing between is as it was.
+#[inline(never)]
+fn deeper_over<R>(kib: usize, f: &mut dyn FnMut() -> R) -> R {
     let room = black_box([0u8; 1024]);
-    let r = if kib == 0 { f() } else { deeper(kib - 1, f) };
+    let r = if kib <= 1 { f() } else { deeper_over(kib - 1, f) };
     black_box(&room);
     r
 }
@@ -85,7 +96,7 @@ extern "C" fn waits_and_jumps(sig: libc::c_int) {
 }
 
 /// What is done after the jump, with one interrupt for it. `Answer::Os(EINTR)` of a plain call that was ended counts as `Interrupted`.
-const AFTERWARDS: [(&str, Work); 5] = [
+const AFTERWARDS: [(&str, Work); 6] = [
     ("sys::read", nest::sys_read),
     ("look, plain read", |here| {
         assert!(here.scope.interrupted().is_none());
@@ -99,11 +110,15 @@ const AFTERWARDS: [(&str, Work); 5] = [
         eintr::check().expect("nothing was asked");
         plainly(here, 24)
     }),
-    ("sys::read 24 KiB deeper", |here| deeper(24, &mut || nest::sys_read(here))),
+    ("plain read, the dead frame written over", |here| deeper_over(24, &mut || plainly(here, 0))),
+    ("check, sys::read 24 KiB deeper", |here| {
+        eintr::check().expect("nothing was asked");
+        deeper(24, &mut || nest::sys_read(here))
+    }),
 ];
 
 fn plainly(here: &Here<'_>, kib: usize) -> Answer {
-    match deeper(kib, &mut || nest::plain_read(here)) {
+    match if kib == 0 { nest::plain_read(here) } else { deeper(kib, &mut || nest::plain_read(here)) } {
         Answer::Os(libc::EINTR) => Answer::Interrupted,
         other => other,
     }
@@ -258,6 +273,51 @@ fn an_interrupt_that_a_handler_jumped_away_with_ends_the_next_call() {
             }
             subject.leave();
             tally.end();
+        }
+    }
+}
+
+// A jump that leaves the mask alone takes the blocked number along. The next look opens it: what is queued lands there, and what is sent again after it.
+#[test]
+fn an_interrupt_that_a_handler_jumped_away_with_and_kept_blocked_ends_the_next_call() {
+    let _t = common::begin();
+    const AFTER_IT: [(&str, Work); 3] = [
+        ("sys::read", nest::sys_read),
+        ("look, plain read", |here| {
+            assert!(here.scope.interrupted().is_some());
+            plainly(here, 0)
+        }),
+        ("look, plain read 24 KiB deeper", |here| {
+            assert!(here.scope.interrupted().is_some());
+            plainly(here, 24)
+        }),
+    ];
+    for (sig, foreign) in cases() {
+        for (foreign, restart) in foreign.into_iter().flat_map(|foreign| [(foreign, true), (foreign, false)]) {
+            let _behind = behind(sig, restart);
+            let _jumps = Installed::new(foreign, waits_and_jumps, libc::SA_RESTART | libc::SA_NODEFER);
+            let subject = subject(sig).with_patience();
+            for (after, (what, _)) in AFTER_IT.iter().enumerate() {
+                AFTER.store(after as u32, SeqCst);
+                let mut tally = Tally::new(format!("{sig}: {what} after a jump with its mask, restart {restart}"));
+                for _ in 0..rounds() / 4 {
+                    nest::reset();
+                    let jumped = JUMPED.load(SeqCst);
+                    subject.begin(|here| {
+                        let left = !witness::until_longjmp_with_mask(unsafe { &mut *JUMPS.0[0].get() }, reads_outer);
+                        let blocked = common::mask() & common::bit(here.scope.signal().as_raw()) != 0;
+                        JUMPED.fetch_add(u32::from(left && blocked), SeqCst);
+                        AFTER_IT[AFTER.load(SeqCst) as usize].1(here)
+                    });
+                    subject.signal(foreign);
+                    nest::wait_entered(1);
+                    subject.remote.interrupt();
+                    GO.store(true, SeqCst);
+                    tally.round(subject.end(), Answer::Interrupted, JUMPED.load(SeqCst) == jumped + 1);
+                }
+                tally.end();
+            }
+            subject.leave();
         }
     }
 }

@@ -40,6 +40,7 @@ struct Shared {
     lost: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
+    bytes_lost: AtomicU64,
     foreign: AtomicU64,
     behind: AtomicU64,
     /// A descriptor that has nothing to read and does not block, for the nested calls; 0: none.
@@ -190,9 +191,19 @@ impl Target {
             if byte && shared.written.load(SeqCst) == shared.read.load(SeqCst) {
                 self.write();
             }
-            self.wait(|| shared.acknowledged.load(SeqCst) == n);
-            // Whatever was written is read in the end: no interrupt has cost a byte.
-            self.wait(|| shared.written.load(SeqCst) == shared.read.load(SeqCst));
+            while !self.waits_for(|| shared.acknowledged.load(SeqCst) == n) {
+                let lost = shared.lost.fetch_add(1, SeqCst) + 1;
+                if !self.run.naive {
+                    eprintln!("STORM lost {lost}, at interrupt {n}");
+                }
+                self.write(); // its read returns, and the next one looks at flag or `pending`
+            }
+            if !self.waits_for(|| shared.written.load(SeqCst) == shared.read.load(SeqCst)) {
+                // It sleeps in its read, so there is nothing to be read.
+                let missing = shared.written.load(SeqCst) - shared.read.swap(shared.written.load(SeqCst), SeqCst);
+                eprintln!("STORM bytes lost: {missing}, at interrupt {n}");
+                shared.bytes_lost.fetch_add(missing, SeqCst);
+            }
             if n % 64 == 0 && began.elapsed() >= limit {
                 break;
             }
@@ -216,32 +227,30 @@ impl Target {
         }
     }
 
-    /// Waits until the thread has done it. One that has not for as long as the patience lasts, and sleeps in its read with no signal pending, has
-    /// lost the interrupt: it is counted, and woken by hand.
-    fn wait(&self, done: impl Fn() -> bool) {
-        let mut patience = if self.run.naive { Duration::from_millis(1) } else { Duration::from_secs(1) };
+    /// Waits until the thread has done it. `false`: for as long as the patience lasts it has not, and it sleeps in its read with no signal pending.
+    fn waits_for(&self, done: impl Fn() -> bool) -> bool {
+        let patience = if self.run.naive { Duration::from_millis(1) } else { Duration::from_secs(1) };
         let began = Instant::now();
         for look in 0u64.. {
             if done() {
-                return;
+                return true;
             }
             if look < 2000 {
                 std::hint::spin_loop();
             } else if look % 64 == 0 && began.elapsed() >= patience && self.sleeps() {
-                let lost = shared().lost.fetch_add(1, SeqCst) + 1;
-                if !self.run.naive {
-                    eprintln!("STORM lost {lost}, at interrupt {}", shared().asked.load(SeqCst));
-                }
-                self.write(); // its read returns, and the next one looks at flag or `pending`
-                patience += began.elapsed();
+                return done(); // it may have done it, and then fallen asleep
             } else {
                 std::thread::yield_now();
             }
         }
+        unreachable!("looked for ever")
     }
 
+    /// Not one that stands for a tracer: such a one has its call, too.
     fn sleeps(&self) -> bool {
-        common::blocked_in(self.tid) == libc::SYS_read
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.tid)).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+            && common::blocked_in(self.tid) == libc::SYS_read
             && common::status_bits(self.tid, "SigPnd:") & (common::bit(self.run.sig) | common::bit(FOREIGN)) == 0
     }
 }
@@ -326,6 +335,7 @@ fn run(run: Run, interrupts: u64, limit: Duration) -> &'static Shared {
     assert!(torments.stopped > 0, "it was over before it was tormented");
     assert_eq!(shared.behind.load(SeqCst), 0, "signals of ours that reached the action behind");
     assert!(shared.foreign.load(SeqCst) > 0);
+    assert_eq!(shared.bytes_lost.load(SeqCst), 0, "bytes that an interrupt has cost");
     shared
 }
 

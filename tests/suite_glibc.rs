@@ -1,5 +1,5 @@
 //! glibc's cancellation points, ported: every call of the list, with an interrupt pending before it is made (*early*), with one that comes while it
-//! is blocked (*in time*), and with none but other signals.
+//! is blocked (*in time*), with one that comes together with what it waits for, and with none but other signals.
 //!
 //! | glibc | here |
 //! | --- | --- |
@@ -39,11 +39,11 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use suite::{Answer, at_once, fresh_path, interrupted, memory_file, readable, three_ways};
+use suite::{Answer, at_once, four_ways, fresh_path, interrupted, memory_file, readable};
 
-three_ways! { io: read readv write writev recv recvfrom recvmsg send sendto sendmsg }
-three_ways! { wait: accept4 connect connect_tcp open_to_read open_to_write poll ppoll pselect wait4 waitid sigtimedwait }
-three_ways! { ipc: msgrcv msgsnd }
+four_ways! { io: read readv write writev recv recvfrom recvmsg send sendto sendmsg }
+four_ways! { wait: accept4 connect connect_tcp open_to_read open_to_write poll ppoll pselect wait4 waitid sigtimedwait }
+four_ways! { ipc: msgrcv msgsnd }
 
 /// What a file holds.
 fn bytes(file: &File) -> Vec<u8> {

@@ -36,6 +36,40 @@ fn spares_the_registers<T>(call: impl FnMut() -> T) -> T {
     answer
 }
 
+// The stub's name carries the crate's version; it is hidden, but in this program all the same.
+const _: () = assert!(matches!(env!("CARGO_PKG_VERSION").as_bytes(), b"0.1.0"));
+
+/// What the stub knows of a thread.
+#[repr(C)]
+struct Window {
+    pending: u32,
+    mark: usize,
+}
+
+/// The stub itself, so that nothing of Rust in between saves a register that it would spoil: a call that succeeds, one that fails, and one that is
+/// cancelled.
+#[test]
+fn registers_of_the_caller_survive_the_bare_stub() {
+    #[rustfmt::skip]
+    unsafe extern "C" {
+        #[link_name = "eintr_0_1_0_stub"]
+        fn stub(nr: usize, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize, window: *mut Window) -> isize;
+    }
+    let _t = common::begin();
+    let pid = common::getpid() as isize;
+    let nobodys = i32::MAX as usize;
+    for (pending, nr, expected) in [
+        (0, libc::SYS_getpid, pid),
+        (0, libc::SYS_fsync, -libc::EBADF as isize),
+        (1, libc::SYS_getpid, -libc::EINTR as isize),
+    ] {
+        let mut window = Window { pending, mark: 7 };
+        let (nr, window_at) = (nr as usize, &raw mut window);
+        assert_eq!(spares_the_registers(|| unsafe { stub(nr, nobodys, 0, 0, 0, 0, 0, window_at) }), expected);
+        assert_eq!((window.pending, window.mark), (pending, 7), "the mark is back");
+    }
+}
+
 #[test]
 fn registers_of_the_caller_survive_a_call_that_succeeds() {
     let _t = common::begin();
@@ -157,6 +191,34 @@ fn errno_is_not_touched_by_a_call_whatever_becomes_of_it() {
         let reader = reader.asleep(&sleep(libc::SYS_read));
         to.write_all(b"hello").unwrap();
         assert_eq!(reader.join(), Ok(5));
+    }
+}
+
+/// Acknowledging meets the sender, which may still be inside the gate: that is no business of errno's either.
+#[test]
+fn errno_is_not_touched_by_acknowledging_while_the_sender_is_not_done() {
+    let _t = common::begin();
+    let rounds = common::rounds("EINTR_ROUNDS", 5000);
+    for sig in kinds() {
+        let (from, _to) = pipe_files();
+        let reader = worker(sig, move |scope, _| {
+            for _ in 0..rounds {
+                interrupted(spares_errno(|| sys::read(&from, &mut [0; 8])));
+                assert!(spares_errno(|| scope.clear()).is_some());
+            }
+        });
+        let remote = reader.remote.clone();
+        std::thread::scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    common::set_mask(!0);
+                    while !remote.is_closed() {
+                        let _ = remote.interrupt();
+                    }
+                });
+            }
+        });
+        reader.join();
     }
 }
 

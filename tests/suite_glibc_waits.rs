@@ -2,9 +2,9 @@
 //!
 //! | glibc | here |
 //! | --- | --- |
-//! | `tst-cancel12`, `14` (sem_wait, sem_timedwait that block are cancelled, the semaphore keeps its count) | `futex_wait` and `futex_wait_until`, the three ways; `an_interrupt_that_comes_with_a_post_...` |
+//! | `tst-cancel12`, `14` (sem_wait, sem_timedwait that block are cancelled, the semaphore keeps its count) | `futex_wait` and `futex_wait_until`, the four ways; `an_interrupt_that_comes_with_a_post_...` |
 //! | `tst-cancel13`, `15` (the same, cancelled before) | the same, early; `a_wait_that_need_not_block_...` |
-//! | `tst-cancel16` (lockf, fcntl) | `fcntl_lock`, `fcntl_lock_of_the_open_file`, the three ways; `a_lock_that_was_not_waited_for_to_the_end_...` |
+//! | `tst-cancel16` (lockf, fcntl) | `fcntl_lock`, `fcntl_lock_of_the_open_file`, the four ways; `a_lock_that_was_not_waited_for_to_the_end_...` |
 //! | `tst-cancel18` (clock_nanosleep) | `a_sleep_...` |
 //!
 //! A semaphore is a word that `sys::futex_wait` waits on, as in libc. Left out: `sem_clockwait` with CLOCK_REALTIME (`futex_wait` takes an instant).
@@ -27,9 +27,9 @@ use nix::time::ClockId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use suite::{Storm, interrupted, sleep, three_ways, worker};
+use suite::{Storm, four_ways, interrupted, sleep, worker};
 
-three_ways! { wait: futex_wait futex_wait_until fcntl_lock fcntl_lock_of_the_open_file }
+four_ways! { wait: futex_wait futex_wait_until fcntl_lock fcntl_lock_of_the_open_file }
 
 /// A semaphore, as libc makes it: a count, and a futex on it.
 #[derive(Debug, Default)]

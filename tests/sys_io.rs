@@ -163,8 +163,8 @@ fn a_partial_write_is_returned_after_other_peoples_signals() {
     assert!(calls > 1, "a signal has ended a write that had written some");
 }
 
-/// The call that works and the interrupt that comes race each other; whoever wins, the byte is read once. An `op` that told the interrupt after a call
-/// that had worked would lose it.
+/// The call that works and the interrupt that comes race each other; whoever wins, the byte is read once. An `op` that told the interrupt after a
+/// call that had worked would lose it.
 #[test]
 fn bytes_and_interrupts_in_a_race_lose_neither() {
     let _t = common::begin();

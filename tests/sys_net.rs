@@ -19,7 +19,7 @@ use sockets::{Datagrams, Messages, Stream};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use waiting::{Caller, Foreign, assert_errno, assert_remote, numbers};
 
@@ -152,11 +152,11 @@ fn connections_and_interrupts_in_a_race_lose_neither() {
     let _t = common::begin();
     let listener = Listener::new();
     let (at, of_caller) = (listener.listener.local_addr().unwrap(), listener.listener.try_clone().unwrap());
-    let (count, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let (counted, stop) = (count.clone(), done.clone());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
     let caller = Caller::start(Some(numbers()[0]), move |scope| {
         let (mut accepted, mut interrupted) = (Vec::new(), 0);
-        while accepted.len() < 200 || interrupted < 200 {
+        while accepted.len() < 2000 || interrupted < 200 {
             match sys::accept4(&of_caller, SockFlag::SOCK_CLOEXEC) {
                 Ok(new) => {
                     accepted.push(TcpStream::from(new).peer_addr().unwrap());
@@ -166,13 +166,12 @@ fn connections_and_interrupts_in_a_race_lose_neither() {
             }
             scope.unwrap().clear();
         }
-        stop.store(true, Ordering::SeqCst);
         accepted
     });
     let storm = storm(caller.remote.clone().unwrap());
     let mut peers = Vec::new();
-    while !done.load(Ordering::SeqCst) {
-        if peers.len() < counted.load(Ordering::SeqCst) + 10 {
+    while !caller.thread.is_finished() {
+        if peers.len() < counted.load(Ordering::SeqCst) + 500 {
             let peer = TcpStream::connect(at).unwrap();
             peers.push(peer.local_addr().unwrap());
         }
@@ -180,7 +179,8 @@ fn connections_and_interrupts_in_a_race_lose_neither() {
     }
     let accepted = caller.join();
     storm.join().unwrap();
-    assert_eq!(accepted, peers[..accepted.len()], "each once, in order");
+    let same = accepted.iter().zip(&peers).take_while(|(a, b)| a == b).count();
+    assert_eq!(same, accepted.len(), "each once, in order");
 }
 
 /// The race for a datagram: it is received whole, or is there for the next call.
@@ -207,8 +207,9 @@ fn datagrams_and_interrupts_in_a_race_lose_neither() {
         }
         let mut received = caller.join();
         storm.join().unwrap();
-        while received.len() < sent as usize {
-            received.extend(receive(&pair.a, call).unwrap());
+        assert_eq!(unsafe { libc::fcntl(pair.a.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+        while let Ok(rest) = receive(&pair.a, call) {
+            received.extend(rest);
         }
         assert!(received.iter().copied().eq(0..sent), "call {call}: each once, in order");
     }

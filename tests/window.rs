@@ -5,6 +5,9 @@
 
 mod common;
 #[cfg(target_arch = "x86_64")]
+#[path = "common/stepped_child.rs"]
+mod stepped_child;
+#[cfg(target_arch = "x86_64")]
 #[path = "common/stepper.rs"]
 mod stepper;
 #[cfg(target_arch = "x86_64")]
@@ -14,7 +17,8 @@ mod tracee;
 #[cfg(target_arch = "x86_64")]
 mod stepped {
     use crate::common;
-    use crate::stepper::{Arrival, INTERRUPTED, Outcome, Setup, Shape, Spot, Stepper};
+    use crate::stepped_child::{INTERRUPTED, Setup, Shape};
+    use crate::stepper::{Arrival, Outcome, Spot, Stepper};
     use std::time::Duration;
 
     const EBADF: i64 = -(libc::EBADF as i64);
@@ -27,6 +31,7 @@ mod stepped {
         foreign: libc::SIGUSR1,
         foreign_flags: libc::SA_RESTART,
         foreign_mask: &[],
+        inner_call: false,
     };
 
     /// Everything that the kernel does in another way when the handlers are others.
@@ -46,7 +51,7 @@ mod stepped {
     }
 
     /// Makes `arrival` at every spot of the stub that a call of this shape comes by, one round each, and has `judge` find fault with what comes
-    /// of it. How many instructions were tried.
+    /// of it. How many spots were tried.
     fn every_instruction(
         stepper: &mut Stepper,
         shape: Shape,
@@ -55,17 +60,6 @@ mod stepped {
     ) -> usize {
         let path = stepper.path_of_stub(shape);
         assert!(path.len() > 10, "{} instructions: the stub has more", path.len());
-        every_spot(stepper, &path, shape, arrival, judge);
-        path.len()
-    }
-
-    fn every_spot(
-        stepper: &mut Stepper,
-        path: &[Spot],
-        shape: Shape,
-        arrival: Arrival,
-        judge: impl Fn(Spot, &Outcome) -> Result<(), String>,
-    ) {
         let mut faults = Vec::new();
         for n in 0..path.len() {
             let outcome = stepper.round(shape, &path[..=n], arrival);
@@ -73,9 +67,10 @@ mod stepped {
                 faults.push(format!("{}: {fault}: {outcome:?}", name(stepper, path[n])));
             }
         }
-        let (setup, all, count) = (stepper.setup, path.len(), faults.len());
+        let (setup, tried, count) = (stepper.setup, path.len(), faults.len());
         let faults = faults.join("\n");
-        assert!(count == 0, "{shape:?}, {arrival:?}, {setup:?}: wrong at {count} of {all} spots:\n{faults}");
+        assert!(count == 0, "{shape:?}, {arrival:?}, {setup:?}: wrong at {count} of {tried} spots:\n{faults}");
+        tried
     }
 
     fn name(stepper: &Stepper, spot: Spot) -> String {
@@ -135,9 +130,11 @@ mod stepped {
     fn an_interrupt_at_any_instruction_ends_a_call_that_would_block() {
         let _t = begin();
         with_each(&setups(), |stepper| {
-            for arrival in ALL {
-                let tried = every_instruction(stepper, Shape::Empty, arrival, |_, outcome| interrupted(outcome));
-                println!("{arrival:?}: {tried} spots, asleep too");
+            for (shape, arrival) in
+                [Shape::Empty, Shape::Splice, Shape::Poll].into_iter().flat_map(|s| ALL.map(|a| (s, a)))
+            {
+                let tried = every_instruction(stepper, shape, arrival, |_, outcome| interrupted(outcome));
+                println!("{shape:?}, {arrival:?}: {tried} spots, asleep too");
             }
         });
     }
@@ -195,51 +192,96 @@ mod stepped {
     fn a_foreign_signal_at_any_instruction_changes_nothing() {
         let _t = begin();
         with_each(&setups(), |stepper| {
-            let shapes = [(Shape::Empty, 1), (Shape::Byte, 1), (Shape::WriteEnd, EBADF), (Shape::NonBlocking, EAGAIN)];
-            for (shape, answer) in shapes {
+            for (shape, answer) in [(Shape::Empty, 1), (Shape::Splice, 1), (Shape::Poll, 1)] {
                 every_instruction(stepper, shape, Arrival::Foreign, |_, outcome| {
-                    must(outcome.slept == (shape == Shape::Empty), "it blocks if there is nothing, and only then")?;
+                    must(outcome.slept, "it does not wait for the byte")?;
                     must(outcome.answer == answer && !outcome.interrupted, "not what it does without the signal")?;
-                    must(outcome.left == 0, "a byte is left")
+                    must(outcome.left == i32::from(shape == Shape::Poll), "the byte is not where it should be")
+                });
+            }
+            for (shape, answer) in [(Shape::Byte, 1), (Shape::WriteEnd, EBADF), (Shape::NonBlocking, EAGAIN)] {
+                every_instruction(stepper, shape, Arrival::Foreign, |_, outcome| {
+                    must(!outcome.slept, "it blocks")?;
+                    must(outcome.answer == answer && !outcome.interrupted, "not what it does without the signal")?;
+                    must(outcome.left == 0, "the byte is not where it should be")
                 });
             }
             every_instruction(stepper, Shape::Acknowledged, Arrival::Foreign, |_, outcome| interrupted(outcome));
         });
     }
 
-    // Interleaving: a foreign signal breaks the sleep; its handler returns, to the call itself where it restarts, behind it where not. Ours comes
-    // at one instruction of what is run from there until the thread sleeps again.
+    // R3 and R4: a call in the middle of another. Ours arrives at each instruction of the inner one, while the outer one stands at each of its own:
+    // both are ended, or the one that has its result returns it.
     #[test]
-    fn an_interrupt_at_any_instruction_behind_a_foreign_handler_ends_the_call() {
+    fn an_interrupt_at_any_instruction_of_a_call_on_a_call_ends_both() {
         let _t = begin();
-        with_each(&setups(), |stepper| {
-            let path = stepper.path_of_stub(Shape::Empty);
-            for steps in 0.. {
-                let outcome = stepper.round(Shape::Empty, &path, Arrival::Behind(steps));
-                let fault = interrupted(&outcome);
-                assert_eq!(fault, Ok(()), "{steps} steps on, {}: {outcome:?}", name(stepper, outcome.met));
-                if outcome.met == Spot::Asleep {
-                    println!("{steps} instructions until it sleeps again");
-                    break;
+        let nested = Setup { inner_call: true, ..PLAIN };
+        let no_restart = Setup { foreign_flags: 0, behind: Some(0), ..nested };
+        with_each(&[nested, no_restart], |stepper| {
+            let early = comes_before_the_call(stepper);
+            let inner = stepper.path_of_stub(Shape::NonBlocking);
+            for steps in 0..inner.len() {
+                let tried = every_instruction(stepper, Shape::Empty, Arrival::Inside(steps), |_, outcome| {
+                    let answer = if early(outcome.met) { INTERRUPTED } else { EAGAIN };
+                    interrupted(outcome).and(must(outcome.inner == answer, "the inner call has another answer"))
+                });
+                if steps == 0 {
+                    println!("{} times {tried} spots", inner.len());
                 }
             }
         });
     }
 
+    // Interleaving: a foreign signal breaks the sleep; its handler returns, to the call itself where it restarts, behind it where not. Ours comes
+    // at one instruction of what is run from there until the thread sleeps again. Of the code between the stub and the stub, at every tenth.
     #[test]
-    fn an_interrupt_at_any_instruction_around_the_stub_loses_nothing() {
+    fn an_interrupt_behind_a_foreign_handler_ends_the_call() {
+        let _t = begin();
+        with_each(&setups(), |stepper| {
+            let path = stepper.path_of_stub(Shape::Empty);
+            let mut at = |steps| {
+                let outcome = stepper.round(Shape::Empty, &path, Arrival::Behind(steps));
+                let fault = interrupted(&outcome);
+                assert_eq!(fault, Ok(()), "{steps} steps on, {}: {outcome:?}", name(stepper, outcome.met));
+                outcome.met
+            };
+            let (mut steps, mut tried) = (0, 1);
+            let mut met = at(0);
+            while met != Spot::Asleep {
+                steps += if steps < path.len() { 1 } else { 10 };
+                tried += 1;
+                met = at(steps);
+            }
+            // The way back into the stub, and to sleep.
+            for back in 1..steps.min(path.len() + 10) {
+                at(steps - back);
+                tried += 1;
+            }
+            println!("{tried} spots, of {steps} until it sleeps again");
+        });
+    }
+
+    // Every instruction of the stub once more, and up to 300 of the code around it.
+    #[test]
+    fn an_interrupt_around_the_stub_loses_nothing() {
         let _t = begin();
         with_each(&setups()[..1], |stepper| {
             for shape in [Shape::Empty, Shape::Byte] {
                 let path = stepper.path_of_call(shape);
-                println!("{shape:?}: {} spots", path.len());
-                every_spot(stepper, &path, shape, Arrival::Ours, |_, outcome| {
-                    if shape == Shape::Byte && outcome.answer == 1 {
-                        return must(outcome.left == 0 && outcome.interrupted, "the interrupt is not pending any more");
-                    }
-                    interrupted(outcome)?;
-                    must(outcome.left == i32::from(shape == Shape::Byte), "the byte is lost")
-                });
+                let (mut tried, labels) = (0, stepper.labels);
+                let in_stub = |spot: &Spot| matches!(spot, Spot::At(pc) if labels.has(*pc)) || *spot == Spot::Asleep;
+                for n in (0..path.len()).filter(|n| in_stub(&path[*n]) || n % path.len().div_ceil(300) == 0) {
+                    let outcome = stepper.round_by_steps(shape, n, Arrival::Ours);
+                    let fault = if shape == Shape::Byte && outcome.answer == 1 {
+                        must(outcome.left == 0 && outcome.interrupted, "the interrupt is not pending any more")
+                    } else {
+                        let kept = outcome.left == i32::from(shape == Shape::Byte);
+                        interrupted(&outcome).and(must(kept, "the byte is lost"))
+                    };
+                    assert_eq!(fault, Ok(()), "{shape:?}, {n} steps on, {}: {outcome:?}", name(stepper, outcome.met));
+                    tried += 1;
+                }
+                println!("{shape:?}: {tried} of {} spots", path.len());
             }
         });
     }
@@ -250,20 +292,20 @@ mod stepped {
         let _t = begin();
         with_each(&setups()[..1], |stepper| {
             stepper.path_of_call(Shape::Naive); // whatever is done the first time only
-            let path = stepper.path_of_call(Shape::Naive);
+            let spots = stepper.path_of_call(Shape::Naive).len();
             let mut lost = Vec::new();
-            for n in 0..path.len() {
-                let outcome = stepper.round(Shape::Naive, &path[..=n], Arrival::Naive);
+            for n in 0..spots {
+                let outcome = stepper.round_by_steps(Shape::Naive, n, Arrival::Naive);
                 if outcome.slept {
                     lost.push(n);
                 } else {
                     assert_eq!(outcome.answer, INTERRUPTED);
                 }
             }
-            println!("naive: lost at {} of {} instructions: {lost:?}", lost.len(), path.len());
+            println!("naive: lost at {} of {spots} spots: {lost:?}", lost.len());
             assert!(!lost.is_empty(), "the naive twin is not seen to lose: then the others prove nothing");
             assert!(!lost.contains(&0), "before it has looked at the flag it cannot lose");
-            assert!(!lost.contains(&(path.len() - 1)), "asleep it is woken");
+            assert!(!lost.contains(&(spots - 1)), "asleep it is woken");
         });
     }
 }

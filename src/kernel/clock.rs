@@ -24,23 +24,27 @@ pub(crate) fn coarse_milliseconds() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// An instant that is not before the one at which [`coarse`] told `time`: a step of that clock later.
-pub(crate) fn end_of_coarse(time: timespec) -> Duration {
+/// What is added to a time of [`coarse`] to be sure that it is not before the true one: two steps of that clock. It lies behind by one, and by more
+/// when a tick comes late, so nothing but a tick that is late by a whole one is left; the kernel's own time-outs, which are counted in ticks, bear
+/// no more.
+pub(crate) fn coarse_lies_behind() -> Duration {
     let mut step = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `step` is written; the clock exists since Linux 2.6.32.
     unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut step) };
-    duration(time) + duration(step)
+    duration(step) * 2
 }
 
 /// `int clock_gettime(clockid_t clock, struct timespec *time)`, CLOCK_MONOTONIC.
-pub(crate) fn now() -> Duration {
+#[inline]
+pub(crate) fn exact() -> timespec {
     let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is written; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    duration(time)
+    time
 }
 
-fn duration(time: timespec) -> Duration {
+/// A time that the kernel told, as a length.
+pub(crate) fn duration(time: timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
@@ -48,10 +52,7 @@ fn duration(time: timespec) -> Duration {
 /// between the two looks at the clock. One that has passed is now.
 pub(crate) fn monotonic(at: Instant) -> timespec {
     let rest = at.saturating_duration_since(Instant::now());
-    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is written; the clock exists since Linux 2.6.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    later(time, rest)
+    later(exact(), rest)
 }
 
 /// A length of time; one that the kernel's seconds do not hold is as long as they can say.

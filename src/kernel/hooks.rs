@@ -9,6 +9,7 @@
 //! happens otherwise).
 
 use crate::kernel::frame::Frame;
+use crate::kernel::mask;
 use nix::errno::Errno;
 use once_cell::race::OnceNonZeroUsize;
 use std::ffi::{c_int, c_void};
@@ -41,6 +42,7 @@ pub(crate) fn register<H: Hooks>() -> Result<(), Errno> {
         return Ok(());
     }
     // Two threads may both come here: then both register for forks, which is told twice and does no harm, and one key is given back.
+    mask::measure();
     pin::<H>();
     // SAFETY: a function of the right type that stays mapped.
     check(unsafe { libc::pthread_atfork(None, None, Some(in_child::<H>)) })?;

@@ -11,6 +11,7 @@
 
 use crate::kernel::raw;
 use nix::errno::Errno;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A set of signals: bit `n - 1` is signal `n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +19,6 @@ pub(crate) struct Mask(pub(crate) u64);
 
 impl Mask {
     pub(crate) const ALL: Mask = Mask(!0);
-
-    /// What a thread's mask reads with everything blocked: all but SIGKILL and SIGSTOP (sigprocmask(2)).
-    pub(crate) const FULL: Mask = Mask(!(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1)));
 
     pub(crate) const fn of(sig: i32) -> Mask {
         Mask(1 << (sig - 1))
@@ -34,9 +32,23 @@ impl Mask {
     pub(crate) const fn without(self, sig: i32) -> Mask {
         Mask(self.0 & !Mask::of(sig).0)
     }
+    /// Whether everything is blocked that can be.
+    pub(crate) fn is_full(self) -> bool {
+        let full = FULL.load(SeqCst);
+        self.0 & full == full
+    }
     pub(crate) const fn except(self, other: Mask) -> Mask {
         Mask(self.0 & !other.0)
     }
+}
+
+/// What a thread's mask reads with everything blocked: all but SIGKILL and SIGSTOP (sigprocmask(2)).
+static FULL: AtomicU64 = AtomicU64::new(!(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1)));
+
+/// Looks what can be blocked here. qemu-user has fewer real-time numbers than its guest knows of, and hands a handler the two bits, too.
+pub(crate) fn measure() {
+    let before = block_all();
+    FULL.store(swap(before).0, SeqCst);
 }
 
 const _: () = assert!(size_of::<libc::sigset_t>() >= 8 && align_of::<libc::sigset_t>() >= 8);
@@ -64,7 +76,7 @@ pub(crate) fn block_all() -> Mask {
     change(libc::SIG_SETMASK, Some(Mask::ALL))
 }
 
-/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 1.
+/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 7.
 pub(crate) fn set(mask: Mask) {
     change(libc::SIG_SETMASK, Some(mask));
 }
@@ -74,9 +86,10 @@ pub(crate) fn swap(mask: Mask) -> Mask {
     change(libc::SIG_SETMASK, Some(mask))
 }
 
-/// Asks for the mask: a system call, hence a barrier for the numbers that are open.
+/// Asks for the mask: a system call, hence a barrier for the numbers that are open. It is asked by blocking nothing: qemu-user answers a bare question
+/// by itself, without a call of the host, so without looking for signals.
 pub(crate) fn get() -> Mask {
-    change(libc::SIG_SETMASK, None)
+    change(libc::SIG_BLOCK, Some(Mask(0)))
 }
 
 /// Blocks one number; returns the mask before.

@@ -4,18 +4,34 @@
 //! `call` is as unsafe as the call that it makes; the other files of this layer wrap it in typed functions.
 //!
 //! # Async-signal-safety
-//! Everything here is: `syscall(2)` writes errno, which the handler saves and restores.
+//! Everything here is.
 
 use nix::errno::Errno;
 
-/// `long syscall(long number, ...)`, syscall(2).
+/// `long syscall(long number, ...)`, syscall(2). errno stays what it was: an application may look at it after a call of its own, with one of ours in
+/// between (a handler's, a drop).
 ///
 /// # Safety
 /// The arguments must be what the call `nr` asks for: pointers valid for the lengths that it reads or writes.
 pub(crate) unsafe fn call(nr: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
+    let before = Errno::last_raw();
     // SAFETY: the caller answers for the arguments; a call that takes fewer ignores the rest.
     let r = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], 0usize, 0usize) };
-    if r == -1 { Err(Errno::last()) } else { Ok(r as usize) }
+    if r != -1 {
+        return Ok(r as usize);
+    }
+    let why = Errno::last();
+    Errno::set_raw(before);
+    Err(why)
+}
+
+/// `int getrusage(int who, struct rusage *usage)`, getrusage(2): how often the calling thread has gone to sleep.
+pub(crate) fn times_slept() -> u64 {
+    // SAFETY: rusage is plain data, valid when zeroed.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is written.
+    let _ = unsafe { call(libc::SYS_getrusage, [libc::RUSAGE_THREAD as usize, &raw mut usage as usize, 0, 0]) };
+    usage.ru_nvcsw as u64
 }
 
 /// `pid_t gettid(void)`, gettid(2). Never a cached value: threads made by a raw clone share their creator's thread pointer.

@@ -28,8 +28,8 @@ pub fn wait4(pid: Option<Pid>, options: WaitPidFlag) -> Result<Option<(Pid, Exit
 /// With `WNOWAIT` the state is left for another call. An interrupt never takes it.
 ///
 /// # Errors
-/// The interrupt. The kernel's: `ECHILD` if there is no such child, `EINVAL` without one of `WEXITED`, `WSTOPPED` and `WCONTINUED`, `EBADF` for what is
-/// no pidfd, `EAGAIN` for a non-blocking pidfd whose process lives.
+/// The interrupt. The kernel's: `ECHILD` if there is no such child, `EINVAL` without one of `WEXITED`, `WSTOPPED` and `WCONTINUED`, `EBADF` for what
+/// is no pidfd, `EAGAIN` for a non-blocking pidfd whose process lives.
 pub fn waitid(id: Id<'_>, flags: WaitPidFlag) -> Result<libc::siginfo_t> {
     let (kind, id) = match id {
         Id::All => (libc::P_ALL, 0),

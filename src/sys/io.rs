@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 #[inline]
 pub fn read<Fd: AsFd>(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     let fd = fd.as_fd();
-    let mut time = TimeLeft::to_receive(fd);
+    let mut time = TimeLeft::to_read(fd);
     op::run(|door| time.spend(door, |mode| io::read(door, fd, buf, mode)))
 }
 
@@ -35,7 +35,7 @@ pub fn read<Fd: AsFd>(fd: Fd, buf: &mut [u8]) -> Result<usize> {
 #[inline]
 pub fn write<Fd: AsFd>(fd: Fd, buf: &[u8]) -> Result<usize> {
     let fd = fd.as_fd();
-    let mut time = TimeLeft::to_send(fd);
+    let mut time = TimeLeft::to_write(fd);
     op::run(|door| time.spend(door, |mode| io::write(door, fd, buf, mode)))
 }
 
@@ -46,18 +46,18 @@ pub fn write<Fd: AsFd>(fd: Fd, buf: &[u8]) -> Result<usize> {
 #[inline]
 pub fn readv<Fd: AsFd>(fd: Fd, iov: &mut [IoSliceMut<'_>]) -> Result<usize> {
     let fd = fd.as_fd();
-    let mut time = TimeLeft::to_receive(fd);
+    let mut time = TimeLeft::to_read(fd);
     op::run(|door| time.spend(door, |mode| io::readv(door, fd, iov, mode)))
 }
 
-/// [`write`] from several buffers, one after the other. See writev(2).
+/// [`write`](fn@write) from several buffers, one after the other. See writev(2).
 ///
 /// # Errors
-/// As [`write`]; `EINVAL` for more than IOV_MAX (1,024) buffers.
+/// As [`write`](fn@write); `EINVAL` for more than IOV_MAX (1,024) buffers.
 #[inline]
 pub fn writev<Fd: AsFd>(fd: Fd, iov: &[IoSlice<'_>]) -> Result<usize> {
     let fd = fd.as_fd();
-    let mut time = TimeLeft::to_send(fd);
+    let mut time = TimeLeft::to_write(fd);
     op::run(|door| time.spend(door, |mode| io::writev(door, fd, iov, mode)))
 }
 
@@ -71,11 +71,11 @@ pub fn pread<Fd: AsFd>(fd: Fd, buf: &mut [u8], offset: libc::off_t) -> Result<us
     op::run(|door| io::pread(door, fd, buf, offset))
 }
 
-/// [`write`] from `offset` bytes on, counted from the beginning; the file's own offset stays where it is. With O_APPEND Linux writes at the end
-/// all the same. See pwrite(2).
+/// [`write`](fn@write) from `offset` bytes on, counted from the beginning; the file's own offset stays where it is. With O_APPEND Linux writes at
+/// the end all the same. See pwrite(2).
 ///
 /// # Errors
-/// As [`write`]; `ESPIPE` for what has no offsets (a pipe, a socket, a terminal), `EINVAL` for one below 0.
+/// As [`write`](fn@write); `ESPIPE` for what has no offsets (a pipe, a socket, a terminal), `EINVAL` for one below 0.
 #[inline]
 pub fn pwrite<Fd: AsFd>(fd: Fd, buf: &[u8], offset: libc::off_t) -> Result<usize> {
     let fd = fd.as_fd();

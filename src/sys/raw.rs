@@ -10,8 +10,8 @@ use nix::errno::Errno;
 /// Makes the call `nr` with `args`, as syscall(2) does: what the kernel returns. For calls that `sys` has no function for.
 ///
 /// After a signal that is not ours the same arguments are passed again. So a relative time-out starts afresh each time, unless the kernel wrote back
-/// what was left of it; a mask or set that has the number of a live scope makes the call deaf, or takes the interrupt as its result; and connect(2) may
-/// answer `EISCONN` for success. The functions of `sys` know all that.
+/// what was left of it; a mask or set that has the number of a live scope makes the call deaf, or takes the interrupt as its result; and connect(2)
+/// may answer `EISCONN` for success. The functions of `sys` know all that.
 ///
 /// Refused with `ENOSYS`, and not made:
 /// - close, close_range: after `EINTR` the descriptor is closed, and a second try closes somebody else's;
@@ -25,8 +25,8 @@ use nix::errno::Errno;
 /// The interrupt; what the kernel answers. `ENOSYS` for what is refused, and the kernel's own for a number that it does not know.
 ///
 /// # Safety
-/// The arguments must be what the call asks for: pointers valid for what it reads and writes, also where it keeps them. It must not take from the thread
-/// what the crate stands on: its stack, its memory, its actions while scopes live.
+/// The arguments must be what the call asks for: pointers valid for what it reads and writes, also where it keeps them. It must not take from the
+/// thread what the crate stands on: its stack, its memory, its actions while scopes live.
 // The signature alone: what is unsafe lies in the kernel layer.
 #[allow(unsafe_code)]
 pub unsafe fn syscall(nr: c_long, args: [usize; 6]) -> Result<usize> {

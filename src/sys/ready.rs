@@ -28,8 +28,8 @@ pub fn poll<T: Into<PollTimeout>>(fds: &mut [PollFd<'_>], timeout: T) -> Result<
 
 /// Waits as [`poll`] does, with `mask` as the thread's mask meanwhile, down to the nanosecond. See ppoll(2).
 ///
-/// The numbers of live scopes are left out of `mask`: with one of them blocked an interrupt would not get through. A signal that is not ours, and that
-/// `mask` lets through, runs its handler and does not end the wait; who waits for such a signal takes it as a descriptor (signalfd(2)) or as an
+/// The numbers of live scopes are left out of `mask`: with one of them blocked an interrupt would not get through. A signal that is not ours, and
+/// that `mask` lets through, runs its handler and does not end the wait; who waits for such a signal takes it as a descriptor (signalfd(2)) or as an
 /// interrupt ([`Foreign::Interrupt`](crate::Foreign::Interrupt)).
 ///
 /// # Errors
@@ -65,8 +65,8 @@ pub fn pselect<'fd>(
 /// Waits for events of an epoll instance; how many were written to the front of `events`, 0 when the time is up. See epoll_wait(2).
 ///
 /// The time-out is in milliseconds: zero looks, `EpollTimeout::NONE` waits for ever. After a signal that is not ours the rest of it is rounded up to
-/// the next millisecond, so the wait does not end early. An event is taken (of those with EPOLLET or EPOLLONESHOT) only by a call that returns it. The
-/// call made is epoll_pwait(2), without a mask.
+/// the next millisecond, so the wait does not end early. An event is taken (of those with EPOLLET or EPOLLONESHOT) only by a call that returns it.
+/// The call made is epoll_pwait(2), without a mask.
 ///
 /// # Errors
 /// The interrupt. The kernel's: `EINVAL` for an empty `events`.

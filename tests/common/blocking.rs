@@ -4,10 +4,14 @@
     dead_code,
     missing_docs,
     unreachable_pub,
+    unused_imports,
     unsafe_code,
     clippy::undocumented_unsafe_blocks,
     clippy::multiple_unsafe_ops_per_block
 )]
+
+#[path = "blocking_others.rs"]
+mod others;
 
 use crate::common;
 use libc::{c_int, c_long, c_void};
@@ -21,6 +25,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+pub use others::{ANY, NEVER_RESTARTED, UNTOUCHED};
 
 /// What a call returned, or errno.
 pub type Returned = Result<i64, i32>;
@@ -282,6 +288,8 @@ fn waitid(pid: c_int) -> c_int {
     unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, libc::WEXITED) }
 }
 
+// The call that is tested waits for it.
+#[allow(clippy::zombie_processes)]
 fn waiting_for_a_child(name: &'static str, nr: c_long, call: fn(c_int) -> c_int) -> Blocking {
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat");
     let (pid, input) = (child.id() as c_int, child.stdin.take());

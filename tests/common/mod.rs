@@ -13,7 +13,9 @@
 
 mod emulation;
 #[allow(unused_imports)] // not every file needs each
-pub use emulation::{emulated, patience, program, set_from_proc, skipped_if_emulated};
+pub use emulation::{
+    emulated, look_alike, number_from_proc, number_in_proc, patience, program, set_from_proc, skipped_if_emulated,
+};
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,7 +195,8 @@ impl State {
         let tid = gettid();
         State {
             actions: (1..=64).filter(|s| ![9, 19].contains(s)).map(action).collect(),
-            blocked: status_bits(tid, "SigBlk:"),
+            // An emulator never blocks what it needs itself.
+            blocked: if emulated() { mask() } else { status_bits(tid, "SigBlk:") },
             pending: status_bits(tid, "SigPnd:") | status_bits(tid, "ShdPnd:"),
             caught: status_bits(tid, "SigCgt:"),
             ignored: status_bits(tid, "SigIgn:"),
@@ -203,19 +206,22 @@ impl State {
 
 /// Waits until thread `tid` sleeps in system call `nr`, as /proc tells.
 pub fn wait_blocked_in(tid: libc::pid_t, nr: libc::c_long) {
-    let shown = emulation::number_in_proc(nr);
-    wait_until(|| shown_at(&format!("/proc/self/task/{tid}")) == shown);
+    wait_until(|| is_blocked_in(tid, nr));
+}
+
+/// Whether thread `tid` sleeps in system call `nr`, as /proc tells.
+pub fn is_blocked_in(tid: libc::pid_t, nr: libc::c_long) -> bool {
+    shown_at(&format!("/proc/self/task/{tid}")) == number_in_proc(nr)
 }
 
 /// The system call that thread `tid` sleeps in, as /proc tells; -1 if it runs or is gone.
 pub fn blocked_in(tid: libc::pid_t) -> libc::c_long {
-    emulation::number_from_proc(shown_at(&format!("/proc/self/task/{tid}")))
+    number_from_proc(shown_at(&format!("/proc/self/task/{tid}")))
 }
 
 /// [`wait_blocked_in`] for the main thread of another process.
 pub fn wait_process_blocked_in(pid: libc::pid_t, nr: libc::c_long) {
-    let shown = emulation::number_in_proc(nr);
-    wait_until(|| shown_at(&format!("/proc/{pid}")) == shown);
+    wait_until(|| shown_at(&format!("/proc/{pid}")) == number_in_proc(nr));
 }
 
 fn shown_at(directory: &str) -> libc::c_long {

@@ -1,4 +1,5 @@
-//! An ioctl that waits: that of a seccomp filter's listener, which waits until a thread makes the call that is told to it (seccomp_unotify(2)).
+//! A thread's system call, told to a listener that answers it in the kernel's place (seccomp_unotify(2)): an ioctl that waits, and answers that a
+//! kernel gives seldom.
 #![allow(
     dead_code,
     missing_docs,
@@ -63,7 +64,7 @@ impl Told {
         let (go, gone) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let listener = install();
+            let listener = listen_to(libc::SYS_getpgid);
             tell.send(listener).unwrap();
             if listener.is_err() || gone.recv().is_err() {
                 return 0;
@@ -82,18 +83,17 @@ impl Told {
     /// Answers the call that was told; the thread must get that.
     pub fn answer(&self, notice: &Notice) {
         assert_eq!((notice.nr as libc::c_long, notice.args[0]), (libc::SYS_getpgid, 17));
-        let answer = Answer { id: notice.id, value: 4242, error: 0, flags: 0 };
-        assert_eq!(unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND as _, &answer) }, 0);
+        send(&self.listener, &Answer { id: notice.id, value: 4242, error: 0, flags: 0 });
         assert_eq!(self.thread.lock().unwrap().take().unwrap().join().unwrap(), 4242);
     }
 }
 
-/// For the calling thread.
-fn install() -> Result<RawFd, i32> {
+/// Tells this call of the calling thread, for good. `Err` with errno where filters, or listeners, cannot be had.
+pub fn listen_to(nr: libc::c_long) -> Result<RawFd, i32> {
     let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the number of the call
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_getpgid as u32, 0, 1),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, nr as u32, 0, 1),
         statement(libc::BPF_RET | libc::BPF_K, USER_NOTIF, 0, 0),
         statement(libc::BPF_RET | libc::BPF_K, ALLOW, 0, 0),
     ];
@@ -103,4 +103,15 @@ fn install() -> Result<RawFd, i32> {
         libc::syscall(libc::SYS_seccomp, FILTER, NEW_LISTENER, &program)
     };
     if fd < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(fd as RawFd) }
+}
+
+/// Waits for the next call, and answers it with an error.
+pub fn fail_next(listener: &OwnedFd, errno: i32) {
+    let mut notice = Notice::empty();
+    assert_eq!(unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE as _, &mut notice) }, 0);
+    send(listener, &Answer { id: notice.id, value: 0, error: -errno, flags: 0 });
+}
+
+fn send(listener: &OwnedFd, answer: &Answer) {
+    assert_eq!(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, answer) }, 0);
 }

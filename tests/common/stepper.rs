@@ -1,5 +1,5 @@
-//! Rounds of one call each, in a child that is stepped: what the child does, and how the tracer leads it to an instruction, makes something arrive
-//! there, and looks at what comes of it. Beside `mod common;` and `mod tracee;`.
+//! The tracer's side of a round: leads the child to an instruction, makes something arrive there, and looks at what comes of it. Beside
+//! `mod common;`, `mod tracee;` and `mod stepped_child;`.
 #![allow(
     dead_code,
     missing_docs,
@@ -10,242 +10,13 @@
 )]
 
 use crate::common;
-use crate::tracee::{Labels, Registers, Stop, Tracee, trap};
-use eintr::{Delivery, Error, Remote, Scope};
+use crate::stepped_child::{
+    AFTER, BEFORE, BEHIND, Board, INTERRUPTED, ORDER, Pipes, SENTINEL, Setup, Shape, child, on_foreign,
+};
+use crate::tracee::{Labels, Registers, Stop, Tracee};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering::SeqCst};
-
-/// Signals and actions of a child.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    /// The scope's number.
-    pub ours: i32,
-    /// Flags of a handler that stands behind ours; without one the default does.
-    pub behind: Option<i32>,
-    /// The number of the foreign signal.
-    pub foreign: i32,
-    pub foreign_flags: i32,
-    /// What its handler blocks.
-    pub foreign_mask: &'static [i32],
-}
-
-/// What the call is, and what it would do by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Read an empty pipe: it blocks.
-    Empty,
-    /// Read a pipe with a byte in it.
-    Byte,
-    /// Read the end of a pipe that is for writing: EBADF.
-    WriteEnd,
-    /// Read an empty pipe that does not block: EAGAIN.
-    NonBlocking,
-    /// Read an empty pipe with an interrupt that was acknowledged already: it is cancelled.
-    Acknowledged,
-    /// Read an empty pipe as people do by hand: a flag, and read(2).
-    Naive,
-    /// No call: the child ends.
-    End,
-}
-
-const SHAPES: [Shape; 7] =
-    [Shape::Empty, Shape::Byte, Shape::WriteEnd, Shape::NonBlocking, Shape::Acknowledged, Shape::Naive, Shape::End];
-
-/// Where the child stands when it traps.
-const ORDER: u32 = 1;
-const BEFORE: u32 = 2;
-const BEHIND: u32 = 3;
-const AFTER: u32 = 4;
-
-/// What a call answered: a count, an errno made negative, or this.
-pub const INTERRUPTED: i64 = -1000;
-const SENTINEL: i32 = 4242;
-
-/// What the child and its tracer share.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Board {
-    shape: AtomicU32,
-    place: AtomicU32,
-    answer: AtomicI64,
-    errno: AtomicI32,
-    interrupted: AtomicBool,
-    left: AtomicI32,
-    after: AtomicI64,
-    foreign_runs: AtomicU32,
-    behind_runs: AtomicU32,
-}
-
-static BOARD: std::sync::atomic::AtomicPtr<Board> = std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
-
-impl Board {
-    fn map() -> &'static Board {
-        let (size, protection) = (size_of::<Board>(), libc::PROT_READ | libc::PROT_WRITE);
-        let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)
-        };
-        assert!(at != libc::MAP_FAILED);
-        BOARD.store(at.cast(), SeqCst);
-        // Zeroes are valid, and it is never unmapped.
-        unsafe { &*at.cast::<Board>() }
-    }
-
-    fn stand(&self, place: u32) {
-        self.place.store(place, SeqCst);
-        trap();
-    }
-}
-
-extern "C" fn on_foreign(_: i32) {
-    unsafe { &*BOARD.load(SeqCst) }.foreign_runs.fetch_add(1, SeqCst);
-}
-
-extern "C" fn on_behind(_: i32) {
-    unsafe { &*BOARD.load(SeqCst) }.behind_runs.fetch_add(1, SeqCst);
-}
-
-extern "C" fn on_naive(_: i32) {}
-
-/// The number of the naive twin, whose handler does nothing and restarts nothing.
-const NAIVE: i32 = libc::SIGHUP;
-static FLAG: AtomicBool = AtomicBool::new(false);
-
-/// What everybody writes first.
-fn naive_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
-    loop {
-        if FLAG.swap(false, SeqCst) {
-            return Err(INTERRUPTED);
-        }
-        let n = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
-        if n >= 0 {
-            return Ok(n as usize);
-        }
-        match std::io::Error::last_os_error().raw_os_error().unwrap_or(0) {
-            libc::EINTR => {}
-            errno => return Err(-i64::from(errno)),
-        }
-    }
-}
-
-fn sys_read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, i64> {
-    eintr::sys::read(fd, buf).map_err(|e| match e {
-        Error::Interrupted(_) => INTERRUPTED,
-        Error::Os(errno) => -(errno as i64),
-        other => panic!("{other:?}"),
-    })
-}
-
-fn number(answer: Result<usize, i64>) -> i64 {
-    answer.map_or_else(|e| e, |n| n as i64)
-}
-
-fn bytes_in(fd: &OwnedFd) -> i32 {
-    let mut n = 0;
-    assert_eq!(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &mut n) }, 0);
-    n
-}
-
-/// A pipe to read, and one that does not block.
-#[derive(Debug)]
-struct Pipes {
-    reader: OwnedFd,
-    writer: OwnedFd,
-    non_blocking: OwnedFd,
-    _its_writer: OwnedFd,
-}
-
-impl Pipes {
-    fn new() -> Pipes {
-        let ((reader, writer), (non_blocking, _its_writer)) = (common::pipe(), common::pipe());
-        assert_eq!(unsafe { libc::fcntl(non_blocking.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
-        Pipes { reader, writer, non_blocking, _its_writer }
-    }
-
-    fn write(&self) {
-        assert_eq!(unsafe { libc::write(self.writer.as_raw_fd(), [7u8].as_ptr().cast(), 1) }, 1);
-    }
-}
-
-// The child's side.
-
-fn child(board: &Board, setup: Setup, pipes: &Pipes, commands: File, replies: File) {
-    common::install(NAIVE, on_naive as *const () as usize, 0, &[]);
-    common::install(setup.foreign, on_foreign as *const () as usize, setup.foreign_flags, setup.foreign_mask);
-    if let Some(flags) = setup.behind {
-        common::install(setup.ours, on_behind as *const () as usize, flags, &[]);
-    }
-    let (action, mask) = (common::action(setup.ours), common::mask());
-    let scope = Scope::enter(setup.ours).expect("enter");
-    let (remote, tid) = (scope.remote(), common::gettid());
-    common::unsignalled(move || other_thread(tid, &remote, commands, replies));
-    loop {
-        board.stand(ORDER);
-        match SHAPES[board.shape.load(SeqCst) as usize] {
-            Shape::End => break,
-            shape => round(board, shape, &scope, pipes),
-        }
-    }
-    scope.leave().expect("our action stands");
-    assert_eq!((common::action(setup.ours), common::mask()), (action, mask), "as before the scope");
-}
-
-/// Interrupts when the tracer says so, however the traced thread is held.
-fn other_thread(tid: libc::pid_t, remote: &Remote, mut commands: File, mut replies: File) {
-    let mut command = [0];
-    while commands.read_exact(&mut command).is_ok() {
-        let reply = match command[0] {
-            b'i' => match remote.interrupt_once() {
-                Delivery::Sent => b's',
-                Delivery::Held => b'h',
-                other => panic!("{other:?}"),
-            },
-            _ => {
-                FLAG.store(true, SeqCst);
-                unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), tid, NAIVE) };
-                b's'
-            }
-        };
-        replies.write_all(&[reply]).expect("the tracer listens");
-    }
-}
-
-fn round(board: &Board, shape: Shape, scope: &Scope, pipes: &Pipes) {
-    let fd = match shape {
-        Shape::WriteEnd => pipes.writer.as_fd(),
-        Shape::NonBlocking => pipes.non_blocking.as_fd(),
-        _ => pipes.reader.as_fd(),
-    };
-    if shape == Shape::Byte {
-        pipes.write();
-    }
-    if shape == Shape::Acknowledged {
-        scope.remote().interrupt_once();
-        assert!(eintr::check().is_err());
-    }
-    let mut buf = [0];
-    unsafe { *libc::__errno_location() = SENTINEL };
-    board.stand(BEFORE);
-    let answer = if shape == Shape::Naive { naive_read(fd, &mut buf) } else { sys_read(fd, &mut buf) };
-    board.errno.store(unsafe { *libc::__errno_location() }, SeqCst);
-    board.answer.store(number(answer), SeqCst);
-    board.stand(BEHIND);
-    board.interrupted.store(scope.interrupted().is_some(), SeqCst);
-    let left = bytes_in(&pipes.reader);
-    board.left.store(left, SeqCst);
-    let cleared = scope.clear().is_some();
-    assert_eq!(cleared, board.interrupted.load(SeqCst), "what was there is cleared");
-    if left > 0 {
-        assert_eq!(sys_read(pipes.reader.as_fd(), &mut [0; 8]), Ok(left as usize), "what was left is there");
-    }
-    FLAG.store(false, SeqCst);
-    board.stand(AFTER);
-    board.after.store(number(sys_read(pipes.reader.as_fd(), &mut buf)), SeqCst);
-    scope.clear();
-}
-
-// The tracer's side.
+use std::sync::atomic::Ordering::SeqCst;
 
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +29,8 @@ pub enum Arrival {
     OnTop,
     /// Ours, when that handler has returned into the stub and so many instructions were run since.
     Behind(usize),
+    /// Ours, so many instructions into the stub in the call that the foreign handler makes.
+    Inside(usize),
     /// Flag and signal of the naive twin.
     Naive,
 }
@@ -268,6 +41,9 @@ impl Arrival {
     }
     fn is_foreign_too(self) -> bool {
         !matches!(self, Arrival::Ours | Arrival::Naive)
+    }
+    fn stops_in_foreign(self) -> bool {
+        matches!(self, Arrival::OnTop | Arrival::Behind(_) | Arrival::Inside(_))
     }
 }
 
@@ -290,6 +66,8 @@ pub struct Outcome {
     pub left: i32,
     /// The thread was found asleep after the arrival, so a byte was written.
     pub slept: bool,
+    /// What the foreign handler's own call answered.
+    pub inner: i64,
     /// Where ours, or the foreign one alone, found the thread in the end.
     pub met: Spot,
 }
@@ -324,8 +102,9 @@ impl Stepper {
     pub fn start(setup: Setup) -> Option<Stepper> {
         let (board, pipes, labels) = (Board::map(), Pipes::new(), Labels::of_this_executable());
         let ((to_read, commands), (replies, to_write)) = (common::pipe(), common::pipe());
-        let tracee =
-            Tracee::start(libc::SYS_read, || child(board, setup, &pipes, File::from(to_read), File::from(to_write)))?;
+        let tracee = Tracee::start(&[libc::SYS_read, libc::SYS_splice, libc::SYS_ppoll], || {
+            child(board, setup, &pipes, File::from(to_read), File::from(to_write))
+        })?;
         let (commands, replies) = (File::from(commands), File::from(replies));
         let mask = tracee.mask();
         Some(Stepper { setup, labels, tracee, board, pipes, commands, replies, mask, rounds: 0, entry: None })
@@ -374,7 +153,7 @@ impl Stepper {
         self.path(|stepper| labels.has(stepper.tracee.pc()))
     }
 
-    /// The same from right before the call to right behind it, the code around the stub too.
+    /// The same from right before the call to right behind it, the code around the stub too. That code need not go the same way each time.
     pub fn path_of_call(&mut self, shape: Shape) -> Vec<Spot> {
         self.begin(shape);
         self.path(|stepper| stepper.place() == BEFORE)
@@ -393,41 +172,58 @@ impl Stepper {
         path
     }
 
-    /// One round: along `path`, which begins at the stub or right before the call, to its last spot; there `arrival` is made.
+    /// One round: along the stub's `path` to its last spot; there `arrival` is made.
     pub fn round(&mut self, shape: Shape, path: &[Spot], arrival: Arrival) -> Outcome {
         self.begin(shape);
-        if path[0] == Spot::At(self.labels.first) {
-            self.enter();
-        }
-        let runs = self.board.foreign_runs.load(SeqCst);
-        let met = self.walk(path, arrival);
-        let slept = self.finish(met == Spot::Asleep);
-        let (interrupted, left) = (self.board.interrupted.load(SeqCst), self.board.left.load(SeqCst));
-        let foreign = self.board.foreign_runs.load(SeqCst) - runs;
-        assert_eq!(foreign, u32::from(arrival.is_foreign_too()), "runs of the foreign handler");
-        assert_eq!(self.board.behind_runs.load(SeqCst), 0, "nothing of ours reaches the action behind");
-        Outcome { answer: self.board.answer.load(SeqCst), interrupted, left, slept, met }
-    }
-
-    /// Where the thread is when all has arrived.
-    fn walk(&mut self, path: &[Spot], arrival: Arrival) -> Spot {
+        self.enter();
         let foreign = on_foreign as *const () as u64;
-        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
+        if arrival.stops_in_foreign() {
             self.tracee.break_at(foreign); // it can be set while the thread stands, and not while it sleeps
         }
         for (from, to) in path.iter().zip(&path[1..]) {
             assert_eq!(*from, Spot::At(self.tracee.pc()), "the same way as before");
             assert_eq!(self.step(), *to, "the same way as before");
         }
+        self.go_through(*path.last().expect("a spot"), arrival)
+    }
+
+    /// One round: so many instructions from right before the call; there `arrival` is made.
+    pub fn round_by_steps(&mut self, shape: Shape, steps: usize, arrival: Arrival) -> Outcome {
+        self.begin(shape);
+        let mut met = Spot::At(self.tracee.pc());
+        for _ in 0..steps {
+            if met == Spot::Asleep || self.place() != BEFORE {
+                break;
+            }
+            met = self.step();
+        }
+        self.go_through(met, arrival)
+    }
+
+    fn go_through(&mut self, spot: Spot, arrival: Arrival) -> Outcome {
         assert_eq!(self.tracee.passed, [0; 0], "nothing arrives by itself");
-        let mut met = *path.last().expect("a spot");
+        let runs = self.board.foreign_runs.load(SeqCst);
+        let met = self.arrive(spot, arrival);
+        let slept = self.finish(met == Spot::Asleep);
+        let (interrupted, left) = (self.board.interrupted.load(SeqCst), self.board.left.load(SeqCst));
+        let foreign = self.board.foreign_runs.load(SeqCst) - runs;
+        assert_eq!(foreign, u32::from(arrival.is_foreign_too()), "runs of the foreign handler");
+        assert_eq!(self.board.behind_runs.load(SeqCst), 0, "nothing of ours reaches the action behind");
+        let (answer, inner) = (self.board.answer.load(SeqCst), self.board.inner_answer.load(SeqCst));
+        Outcome { answer, interrupted, left, slept, inner, met }
+    }
+
+    /// Where the thread is when all has arrived.
+    fn arrive(&mut self, spot: Spot, arrival: Arrival) -> Spot {
+        let foreign = on_foreign as *const () as u64;
         if arrival.is_foreign_too() {
             self.tracee.signal(self.setup.foreign);
         }
-        if matches!(arrival, Arrival::OnTop | Arrival::Behind(_)) {
-            let stop = if met == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
+        if arrival.stops_in_foreign() {
+            let stop = if spot == Spot::Asleep { self.tracee.wait() } else { self.tracee.go() };
             assert_eq!((stop, self.tracee.pc()), (Stop::Trap, foreign));
         }
+        let mut met = spot;
         match arrival {
             Arrival::Foreign => {}
             Arrival::Naive => self.command(b'n'),
@@ -441,6 +237,12 @@ impl Stepper {
                 self.entry = None;
                 self.tracee.forget_breakpoints();
                 met = self.leave_handler(steps);
+                self.command(b'i');
+            }
+            Arrival::Inside(steps) => {
+                self.tracee.go_to(self.labels.first);
+                (0..steps).for_each(|_| assert_eq!(self.tracee.step(), Stop::Trap));
+                met = Spot::At(self.tracee.pc());
                 self.command(b'i');
             }
         }
@@ -484,7 +286,14 @@ impl Stepper {
                 Stop::Trap if self.place() == BEHIND => break,
                 Stop::Trap => {
                     let entry = self.entry.take().expect("the stub was entered, and has not returned yet");
-                    self.look_at_return(&entry);
+                    if self.tracee.registers().rsp == entry.registers.rsp + 8 {
+                        self.look_at_return(&entry);
+                    } else {
+                        // The foreign handler's own call returns to the same place.
+                        self.tracee.step();
+                        self.tracee.break_at(entry.returns_to);
+                        self.entry = Some(entry);
+                    }
                     stop = self.tracee.go();
                 }
             }
@@ -492,7 +301,7 @@ impl Stepper {
         self.entry = None;
         self.tracee.forget_breakpoints();
         self.go_on(AFTER);
-        assert!(self.board.errno.load(SeqCst) == SENTINEL || self.shape() == Shape::Naive, "errno was written");
+        assert!(self.board.errno.load(SeqCst) == SENTINEL || self.board.shape() == Shape::Naive, "errno was written");
         // The scope works on: a plain round.
         assert_eq!(self.tracee.go(), Stop::Asleep, "a call with nothing pending blocks");
         self.command(b'i');
@@ -500,10 +309,6 @@ impl Stepper {
         assert_eq!(self.board.after.load(SeqCst), INTERRUPTED);
         assert_eq!(self.tracee.mask(), self.mask, "the mask is as before the call");
         slept
-    }
-
-    fn shape(&self) -> Shape {
-        SHAPES[self.board.shape.load(SeqCst) as usize]
     }
 
     fn look_at_return(&self, entry: &Entry) {

@@ -1,9 +1,10 @@
-//! What the ported suites share: a call that blocks, as a value, and the three ways in which each is tried. A test file takes it by
+//! What the ported suites share: a call that blocks, as a value, and the four ways in which each is tried. A test file takes it by
 //! `#[path = "common/suite.rs"] mod suite;` beside `mod common;` and `#[path = "common/counting.rs"] mod counting;`.
 //!
-//! *Early*: the interrupt is pending before the call is made. *In time*: it comes while the call is blocked. *Foreign*: other signals come while it
-//! is blocked, and no interrupt. After the first two the scope is cleared and the call made again: it blocks, and what it gives when it is let go is
-//! what it would have given the first time. So nothing was done, and nothing lost.
+//! *Early*: the interrupt is pending before the call is made. *In time*: it comes while the call is blocked. *Together*: it
+//! comes with what the call waits for. *Foreign*: other signals come while it is blocked, and no interrupt. After the first two the scope is
+//! cleared and the call made again: it blocks, and what it gives when it is let go is what it would have given the first time. So nothing was done,
+//! and nothing lost.
 #![allow(
     dead_code,
     missing_docs,
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub type Answer = Result<usize, Error>;
 pub type After = Box<dyn FnOnce()>;
@@ -138,13 +139,15 @@ impl<T> Worker<T> {
     }
 }
 
-/// Whether the thread sleeps in that system call, as /proc tells.
+/// Whether the thread sleeps in that system call, as /proc tells. An emulator's arguments are its own.
 fn sleeps_in(tid: pid_t, sleep: Sleep) -> bool {
+    if !common::is_blocked_in(tid, sleep.nr) {
+        return false;
+    }
+    let Some(wanted) = sleep.first.filter(|_| !common::emulated()) else { return true };
     let line = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
-    let mut words = line.split_whitespace();
-    let nr = words.next().and_then(|word| word.parse::<c_long>().ok());
-    let first = words.next().and_then(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    nr == Some(sleep.nr) && sleep.first.is_none_or(|wanted| first == Some(wanted))
+    let first = line.split_whitespace().nth(1).unwrap_or_default();
+    usize::from_str_radix(first.trim_start_matches("0x"), 16) == Ok(wanted)
 }
 
 /// tgkill(2) to a thread of this process.
@@ -247,6 +250,49 @@ pub fn in_time(make: impl Fn() -> Option<Case>) {
     assert_eq!(State::now(), before);
 }
 
+/// The interrupt comes at the same time as what the call waits for: the call answers, or it was ended and the next one answers; and no other way.
+/// Ten times, or for a second.
+pub fn together(make: impl Fn() -> Option<Case>) {
+    let _t = common::begin();
+    let before = State::now();
+    for sig in kinds() {
+        let (start, mut ended) = (Instant::now(), 0);
+        for round in 0..10 {
+            let Some(Case { sleeps_in, mut call, provide, expected }) = make() else { return };
+            let worker = worker(sig, move |scope, _| {
+                let mut ended = 0;
+                loop {
+                    match call() {
+                        Err(Error::Interrupted(_)) => ended += 1,
+                        answer => return (answer, ended),
+                    }
+                    assert!(scope.clear().is_some());
+                }
+            });
+            let worker = worker.asleep(&sleeps_in);
+            let (remote, tid) = (worker.remote.clone(), worker.tid);
+            let (ready, go) = channel();
+            let interrupts = std::thread::spawn(move || {
+                ready.send(()).unwrap();
+                (0..round * 200).for_each(|_| std::hint::spin_loop());
+                let _ = remote.interrupt();
+            });
+            go.recv().unwrap();
+            let after = provide(tid);
+            let (answer, times) = worker.join();
+            assert_eq!(answer, Ok(expected));
+            ended += times;
+            interrupts.join().unwrap();
+            after();
+            if start.elapsed() > Duration::from_secs(1) {
+                break;
+            }
+        }
+        println!("signal {sig}: ended {ended}");
+    }
+    assert_eq!(State::now(), before);
+}
+
 /// Signals that nobody of ours has sent, each while the call is blocked: of the scope's number, with an SA_RESTART handler behind and with one that
 /// has not; of another number, with either handler.
 pub fn foreign(make: impl Fn() -> Option<Case>) {
@@ -278,8 +324,8 @@ pub fn foreign(make: impl Fn() -> Option<Case>) {
     assert_eq!(State::now(), before);
 }
 
-/// The three ways for each call of a module of cases.
-macro_rules! three_ways {
+/// The four ways for each call of a module of cases.
+macro_rules! four_ways {
     ($cases:ident: $($call:ident)*) => { $(
         mod $call {
             use crate::{$cases as cases, suite};
@@ -292,13 +338,17 @@ macro_rules! three_ways {
                 suite::in_time(cases::$call);
             }
             #[test]
+            fn an_interrupt_that_comes_with_what_it_waits_for_loses_nothing() {
+                suite::together(cases::$call);
+            }
+            #[test]
             fn signals_from_elsewhere_alone_do_not_end_it() {
                 suite::foreign(cases::$call);
             }
         }
     )* };
 }
-pub(crate) use three_ways;
+pub(crate) use four_ways;
 
 /// A call that never sleeps here, interrupted before it is made, and then made; and made again and again while other signals come.
 /// `undone` looks whether it has done nothing, each time that it was ended.

@@ -1,6 +1,5 @@
 //! A child whose main thread is stepped through its instructions by ptrace(2), and the labels of the stub as the executable's symbol table has them.
 //! x86_64 only. A test file takes it by `#[path = "common/tracee.rs"] mod tracee;` beside `mod common;`.
-#![cfg(target_arch = "x86_64")]
 #![allow(
     dead_code,
     missing_docs,
@@ -22,7 +21,7 @@ pub type Registers = libc::user_regs_struct;
 pub enum Stop {
     /// A step, a breakpoint, or [`trap`]; the program counter tells which.
     Trap,
-    /// It sleeps in the system call that was named at the start, and no signal is about to be delivered.
+    /// It sleeps in a system call that was named at the start, and no signal is about to be delivered.
     Asleep,
 }
 
@@ -30,8 +29,8 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Tracee {
     pub pid: libc::pid_t,
-    /// The call whose sleep is [`Stop::Asleep`].
-    sleep: libc::c_long,
+    /// The calls whose sleep is [`Stop::Asleep`].
+    sleep: &'static [libc::c_long],
     /// Addresses, and the bytes that stood there.
     breakpoints: Vec<(u64, u8)>,
     /// Goes into the tracee when it is resumed.
@@ -49,8 +48,9 @@ pub fn trap() {
 impl Tracee {
     /// Forks. The child's main thread runs `body`, traced; it must end by a trap that the tracer does not leave, or by itself. `None`, said aloud,
     /// where ptrace is not permitted.
-    pub fn start(sleep: libc::c_long, body: impl FnOnce()) -> Option<Tracee> {
+    pub fn start(sleep: &'static [libc::c_long], body: impl FnOnce()) -> Option<Tracee> {
         let (ready, go) = common::pipe();
+        stay_here();
         let pid = common::fork(|| {
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -197,12 +197,12 @@ impl Tracee {
         info.si_code == 0x80
     }
 
-    /// Whether it sleeps, interruptibly, in the call.
+    /// Whether it sleeps, interruptibly, in such a call.
     fn is_asleep(&self) -> bool {
         let read = |file| fs::read_to_string(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
         // The state stands behind the name, which may hold anything.
         read("stat").rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
-            && read("syscall").split(' ').next() == Some(&self.sleep.to_string())
+            && read("syscall").split(' ').next().is_some_and(|nr| self.sleep.iter().any(|call| call.to_string() == nr))
     }
 
     /// A signal to the main thread, from this process.
@@ -233,6 +233,15 @@ impl Drop for Tracee {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL);
         }
+    }
+}
+
+/// Keeps this thread, and the child, on one processor: a step costs a switch then, and no wake-up of another processor.
+fn stay_here() {
+    unsafe {
+        let mut here: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut here);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &here);
     }
 }
 

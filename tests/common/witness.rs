@@ -383,17 +383,26 @@ pub fn wait_for(sig: i32) -> Info {
 /// Calls `body` in such a way that `siglongjmp(jump, 1)` in it, or in a signal handler above it, ends the call: false if it was ended so. The two
 /// returns of sigsetjmp(3) are both in here, out of the compiler's sight. No frame that `body` makes may have a destructor.
 pub fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
+    jump_target(jump, body, 1)
+}
+
+/// The same, but the jump does not put the mask back: it is the handler's from there on.
+pub fn until_longjmp_with_mask(jump: &mut Jump, body: extern "C" fn()) -> bool {
+    jump_target(jump, body, 0)
+}
+
+fn jump_target(jump: &mut Jump, body: extern "C" fn(), save_mask: i32) -> bool {
     unsafe extern "C" {
         fn __sigsetjmp(jump: *mut Jump, save_mask: i32) -> i32;
     }
-    // In: rdi the buffer, rsi the body. rbx keeps the body, and keeps the stack aligned; siglongjmp brings it back.
+    // In: rdi the buffer, rsi the body, edx whether the mask is saved. rbx keeps the body, and keeps the stack aligned; siglongjmp brings it back.
     #[cfg(target_arch = "x86_64")]
     #[unsafe(naked)]
-    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn(), save_mask: i32) -> i32 {
         std::arch::naked_asm!(
             "push rbx",
             "mov rbx, rsi",
-            "mov esi, 1",
+            "mov esi, edx",
             "call {set}@PLT",
             "test eax, eax",
             "jnz 2f",
@@ -404,15 +413,15 @@ pub fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
             set = sym __sigsetjmp,
         )
     }
-    // In: x0 the buffer, x1 the body, which x19 keeps.
+    // In: x0 the buffer, x1 the body, which x19 keeps, w2 whether the mask is saved.
     #[cfg(target_arch = "aarch64")]
     #[unsafe(naked)]
-    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn()) -> i32 {
+    unsafe extern "C" fn call(jump: *mut Jump, body: extern "C" fn(), save_mask: i32) -> i32 {
         std::arch::naked_asm!(
             "stp x29, x30, [sp, #-32]!",
             "str x19, [sp, #16]",
             "mov x19, x1",
-            "mov w1, #1",
+            "mov w1, w2",
             "bl {set}",
             "cbnz w0, 2f",
             "blr x19",
@@ -424,7 +433,7 @@ pub fn until_longjmp(jump: &mut Jump, body: extern "C" fn()) -> bool {
         )
     }
     JUMP.store(jump, SeqCst);
-    unsafe { call(jump, body) == 0 }
+    unsafe { call(jump, body, save_mask) == 0 }
 }
 
 /// Room for a sigjmp_buf of either architecture.
@@ -456,6 +465,11 @@ pub extern "C" fn jumping(_: c_int) {
     }
     JUMPS.fetch_add(1, SeqCst);
     unsafe { siglongjmp(JUMP.load(SeqCst), 1) }
+}
+
+/// The last real-time number. An emulator has two fewer than it says.
+pub fn last_number() -> i32 {
+    if common::emulated() { libc::SIGRTMAX() - 2 } else { libc::SIGRTMAX() }
 }
 
 /// The numbers that the tests are made with: a standard one and a real-time one.

@@ -9,7 +9,6 @@
 
 use crate::kernel::calls::net;
 use crate::kernel::calls::time_left::{self, TimeLeft};
-use crate::kernel::clock;
 use crate::kernel::stub::window::{Door, call};
 use nix::errno::Errno;
 use nix::sys::socket::SockaddrLike;
@@ -45,7 +44,7 @@ impl<'a> Attempt<'a> {
         let in_background = family == libc::AF_INET || family == libc::AF_INET6;
         if in_background {
             self.time.spend_ready(door, Errno::EINPROGRESS, || Ok(()))?;
-        } else if family == libc::AF_UNIX && self.time.limit().is_some_and(|until| until <= clock::now()) {
+        } else if family == libc::AF_UNIX && self.time.is_up() {
             return Err(Errno::EAGAIN); // poll(2) knows nothing of the other side's backlog
         }
         match net::connect(door, self.fd, self.addr) {

@@ -9,8 +9,8 @@ use libc::{siginfo_t, timespec};
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 
-/// `int rt_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout, size_t size)`, sigtimedwait(2). `EAGAIN` when the time is
-/// up.
+/// `int rt_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout, size_t size)`, sigtimedwait(2). `EAGAIN` when the time
+/// is up.
 pub(crate) fn rt_sigtimedwait(door: Door<'_>, set: Mask, timeout: Option<timespec>) -> Result<siginfo_t, Errno> {
     let mut info = MaybeUninit::<siginfo_t>::zeroed();
     let time = timeout.as_ref().map_or(0, |t| &raw const *t as usize);

@@ -1,8 +1,8 @@
 //! Bytes from the kernel's generator, and from one descriptor to another.
 //!
 //! # Safety
-//! Descriptors are borrowed for the call, buffers are slices of the length that is passed, offsets are null or exclusively borrowed; the kernel writes
-//! them when bytes have moved.
+//! Descriptors are borrowed for the call, buffers are slices of the length that is passed, offsets are null or exclusively borrowed; the kernel
+//! writes them when bytes have moved.
 
 use crate::kernel::stub::window::{Door, call};
 use nix::errno::Errno;
