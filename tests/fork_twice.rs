@@ -47,7 +47,7 @@ fn two_first_scopes_at_once_do_no_harm_to_a_child() {
     static READY: AtomicUsize = AtomicUsize::new(0);
     let _t = begin();
     let sig = libc::SIGRTMIN() + 4;
-    let meet = || {
+    let meet = move || {
         READY.fetch_add(1, SeqCst);
         while READY.load(SeqCst) < 2 {
             std::hint::spin_loop();
