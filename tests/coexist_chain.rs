@@ -238,8 +238,8 @@ fn the_run(scene: Scene, kind: Kind, sender: i32) -> Run {
         run.pc = 0; // where the thread stood when it came
     }
     run.standing = 0;
-    if common::emulated() {
-        run.tid = 0; // the emulator blocks all signals now and then, so the kernel picks another thread
+    if common::emulated() && scene.taker == Taker::Bystander {
+        run.tid = common::getpid(); // the emulator blocks all signals now and then, so the kernel picks another thread
     }
     run
 }
