@@ -1,5 +1,5 @@
 //! What an interrupt sees at a system call instruction (protocol 9): one that has not run, beside registers that look as if it had; one in a page that can be
-//! executed and not read; one that is the last of its page, with nothing mapped behind it. On x86_64, whose one sign that a call has run may be stale.
+//! executed and not read; one that is the last of its page, with nothing behind it that can be read. On x86_64, whose one sign that a call has run may be stale.
 // Tests step through code, make code of their own, and catch faults.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
@@ -241,21 +241,20 @@ fn a_page_that_can_be_executed_and_not_read_does_not_fault_the_handler() {
 }
 
 static BEHIND: AtomicUsize = AtomicUsize::new(0);
-static MAPPED: AtomicBool = AtomicBool::new(false);
+static OPENED: AtomicBool = AtomicBool::new(false);
 
-/// Makes `ret` appear behind the last instruction of the page, when the thread gets there.
-extern "C" fn maps(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    let behind = BEHIND.load(SeqCst);
-    if unsafe { (*info).si_addr() } as usize != behind || MAPPED.swap(true, SeqCst) {
+/// What may be done with the page behind.
+fn allow(rights: c_int) {
+    assert_eq!(unsafe { libc::mprotect(BEHIND.load(SeqCst) as *mut c_void, PAGE, rights) }, 0);
+}
+
+/// Opens the page behind the last instruction when the thread gets there.
+extern "C" fn opens(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    if unsafe { (*info).si_addr() } as usize != BEHIND.load(SeqCst) || OPENED.swap(true, SeqCst) {
         common::restore(libc::SIGSEGV, common::Action::default());
         return;
     }
-    let (write, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
-    unsafe {
-        libc::mmap(behind as *mut c_void, PAGE, write, kind, -1, 0);
-        *(behind as *mut u8) = 0xc3;
-        libc::mprotect(behind as *mut c_void, PAGE, libc::PROT_READ | libc::PROT_EXEC);
-    }
+    allow(libc::PROT_READ | libc::PROT_EXEC);
 }
 
 // Two bytes are there to be looked at, and no more.
@@ -266,14 +265,14 @@ fn the_last_instruction_of_a_page_is_looked_at_and_nothing_behind_it() {
         return;
     }
     let _behind = Installed::new(libc::SIGUSR1, nest::counts, libc::SA_RESTART);
-    let fault = common::install(libc::SIGSEGV, maps as *const () as usize, libc::SA_SIGINFO, &[]);
-    let pages = code(PAGE - 4, libc::PROT_READ);
+    let fault = common::install(libc::SIGSEGV, opens as *const () as usize, libc::SA_SIGINFO, &[]);
+    let pages = code(PAGE - 4, libc::PROT_READ); // `ret` lies behind
     BEHIND.store(pages as usize + PAGE, SeqCst);
     for _ in 0..50 {
-        MAPPED.store(false, SeqCst);
-        assert_eq!(unsafe { libc::munmap(pages.add(PAGE).cast(), PAGE) }, 0);
+        OPENED.store(false, SeqCst);
+        allow(libc::PROT_NONE);
         let r = read_by(unsafe { pages.add(PAGE - 4) }, false);
-        assert_eq!((r, MAPPED.load(SeqCst)), (EINTR, true));
+        assert_eq!((r, OPENED.load(SeqCst)), (EINTR, true));
     }
     common::restore(libc::SIGSEGV, fault);
 }

@@ -1,62 +1,72 @@
-//! Plain calls in tight loops under a storm of interrupts (protocol 9): an interrupt that meets the system call instruction before it has run sees what the
-//! last run has left there. Calls that are not on the list are never touched; those on it lose nothing. And code in pages that cannot be read.
+//! Plain calls in tight loops, interrupted at any instruction (protocol 9): one that meets the system call instruction before it has run sees what the last
+//! run has left there. Calls that are not on the list are never touched; those on it lose nothing.
 //!
 //! `EINTR_STORM_MILLISECONDS` says how long each loop lasts.
-// Tests make calls by bare system calls, some of them in pages of their own.
+// Tests step through their own code, and make calls by bare system calls.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 mod common;
 #[path = "common/nest.rs"]
 mod nest;
 
-use common::Random;
-use eintr::{Delivery, Scope};
-use nest::{Apart, Installed};
+use eintr::{Delivery, Remote, Scope};
+use nest::Installed;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Runs `calls`, which makes a few, again and again; another thread interrupts each time, at a random instant. Behind the scope stands a handler with
-/// SA_RESTART, or the default.
+/// Whose interrupt the handler asks for, and how many were sent.
+static REMOTE: AtomicPtr<Remote> = AtomicPtr::new(std::ptr::null_mut());
+static SENT: AtomicU64 = AtomicU64::new(0);
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// After each instruction, with every signal blocked: an interrupt that is asked for here lands at the instruction that comes next.
+extern "C" fn asks(_: libc::c_int) {
+    // Multiplied so, the counts of steps are spread evenly (Knuth, TAOCP 3, 6.4).
+    if STEPS.fetch_add(1, SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62 == 0 {
+        let remote = unsafe { &*REMOTE.load(SeqCst) };
+        SENT.fetch_add(u64::from(remote.interrupt_once() == Delivery::Sent), SeqCst);
+    }
+}
+
+/// From here on the thread stops after each instruction, or does not.
+#[inline(always)]
+fn step(on: bool) {
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        match on {
+            true => std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq"), // TF
+            false => std::arch::asm!("pushfq", "and qword ptr [rsp], ~0x100", "popfq"),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = on;
+}
+
+/// Runs `calls`, which makes a few, again and again; at one instruction of four an interrupt lands. Behind the scope stands a handler with SA_RESTART, or the
+/// default.
 fn storm(what: &str, sig: i32, calls: &mut dyn FnMut()) {
     let _behind = (sig == libc::SIGUSR1).then(|| Installed::new(sig, nest::counts, libc::SA_RESTART));
+    let others: Vec<_> = (1..=libc::SIGRTMAX()).filter(|other| ![32, 33].contains(other)).collect();
+    let _steps = Installed::with_mask(libc::SIGTRAP, asks, libc::SA_RESTART, &others);
     let scope = Scope::enter(sig).expect("enter");
-    let (remote, tid, round, time) = (scope.remote(), common::gettid(), AtomicU64::new(1), time());
-    let mut random = Random::seeded(sig as u64);
-    let sent = AtomicU64::new(0);
-    std::thread::scope(|threads| {
-        threads.spawn(|| {
-            common::set_mask(!0);
-            let _apart = Apart::from(tid);
-            let mut last = 0;
-            loop {
-                // One for each round: who sends more makes the acknowledgement wait.
-                match round.load(SeqCst) {
-                    OVER => return,
-                    now if now == last => std::hint::spin_loop(),
-                    now => {
-                        last = now;
-                        for _ in 0..random.below(100) {
-                            std::hint::spin_loop();
-                        }
-                        sent.fetch_add(u64::from(remote.interrupt() == Delivery::Sent), SeqCst);
-                    }
-                }
-            }
-        });
-        let begun = Instant::now();
-        while begun.elapsed() < time || sent.load(SeqCst) < FEW {
-            round.fetch_add(1, SeqCst);
-            calls();
-            scope.clear();
-        }
-        round.store(OVER, SeqCst);
-    });
-    println!("{what}: {} interrupts by {sig}", sent.load(SeqCst));
+    let mut remote = scope.remote();
+    REMOTE.store(&mut remote, SeqCst);
+    SENT.store(0, SeqCst);
+    let begun = Instant::now();
+    while begun.elapsed() < time() {
+        step(true);
+        calls();
+        step(false);
+        scope.clear();
+    }
+    if cfg!(target_arch = "x86_64") {
+        println!("{what}: {} interrupts by {sig}", SENT.load(SeqCst));
+        assert!(SENT.load(SeqCst) > 0);
+    } else {
+        println!("SKIPPED: interrupts at each instruction of a loop: nothing steps on this architecture");
+    }
 }
-/// That many there must be, however long they take.
-const FEW: u64 = 200;
-const OVER: u64 = u64::MAX;
 
 fn time() -> Duration {
     Duration::from_millis(common::rounds("EINTR_STORM_MILLISECONDS", 400))
@@ -91,15 +101,30 @@ fn is_ours(r: isize) -> bool {
 const NO: usize = 0;
 const CALLS: usize = 32;
 
+/// The same call, [`CALLS`] times through one instruction; how many were told that they were interrupted.
+#[cfg(target_arch = "x86_64")]
+fn told_in_a_row(nr: libc::c_long, args: [usize; 6]) -> usize {
+    let mut told = 0usize;
+    // As little as can be lies between two runs of the instruction. The kernel changes rax, rcx and r11.
+    unsafe {
+        std::arch::asm!("2: mov rax, {nr}", "syscall", "cmp rax, {eintr}", "je 3f", "cmp rax, {canceled}", "jne 4f", "3: inc {told}",
+            "4: dec {left}", "jnz 2b", nr = in(reg) nr, told = inout(reg) told, left = inout(reg) CALLS => _,
+            eintr = const -libc::EINTR, canceled = const -libc::ECANCELED, out("rax") _, out("rcx") _, out("r11") _,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            options(nostack));
+    }
+    told
+}
+#[cfg(not(target_arch = "x86_64"))]
+fn told_in_a_row(nr: libc::c_long, args: [usize; 6]) -> usize {
+    (0..CALLS).filter(|_| is_ours(call(nr, args))).count()
+}
+
 /// The same call over and over in a storm; none of the answers may be an interrupt's.
 fn untouched(what: &str, nr: libc::c_long, args: [usize; 6]) {
     for sig in numbers() {
         let mut touched = 0;
-        storm(what, sig, &mut || {
-            for _ in 0..CALLS {
-                touched += usize::from(is_ours(call(nr, args)));
-            }
-        });
+        storm(what, sig, &mut || touched += told_in_a_row(nr, args));
         assert_eq!(touched, 0, "{what} by {sig}");
     }
 }
@@ -210,6 +235,7 @@ fn reads_that_are_told_eintr_have_read_nothing() {
             assert_eq!(filled(&reader), 0);
         });
         println!("read: {told} were told EINTR or ECANCELED");
+        assert!(told > 0 || cfg!(not(target_arch = "x86_64")), "interrupts meet the instruction before it runs");
     }
 }
 

@@ -54,6 +54,15 @@ fn deeper<R>(kib: usize, f: &mut dyn FnMut() -> R) -> R {
     r
 }
 
+/// The same, and nothing between is as it was.
+#[inline(never)]
+fn deeper_over<R>(kib: usize, f: &mut dyn FnMut() -> R) -> R {
+    let room = black_box([0u8; 1024]);
+    let r = if kib <= 1 { f() } else { deeper_over(kib - 1, f) };
+    black_box(&room);
+    r
+}
+
 /// A call of the crate that a handler jumps out of.
 extern "C" fn reads_outer() {
     read_at(0);
@@ -87,7 +96,7 @@ extern "C" fn waits_and_jumps(sig: libc::c_int) {
 }
 
 /// What is done after the jump, with one interrupt for it. `Answer::Os(EINTR)` of a plain call that was ended counts as `Interrupted`.
-const AFTERWARDS: [(&str, Work); 5] = [
+const AFTERWARDS: [(&str, Work); 6] = [
     ("sys::read", nest::sys_read),
     ("look, plain read", |here| {
         assert!(here.scope.interrupted().is_none());
@@ -101,6 +110,7 @@ const AFTERWARDS: [(&str, Work); 5] = [
         eintr::check().expect("nothing was asked");
         plainly(here, 24)
     }),
+    ("plain read, the dead frame written over", |here| deeper_over(24, &mut || plainly(here, 0))),
     ("check, sys::read 24 KiB deeper", |here| {
         eintr::check().expect("nothing was asked");
         deeper(24, &mut || nest::sys_read(here))

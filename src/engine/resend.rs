@@ -16,7 +16,7 @@ use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::lane::{LOST_AFTER, Lane};
 use crate::engine::node::Node;
 use crate::engine::record::Record;
-use crate::engine::{interrupt, provenance};
+use crate::engine::{interrupt, provenance, standing};
 use crate::kernel::frame::Caller;
 use crate::kernel::{clock, raw, timer};
 use crate::resend::{Pauses, Resend};
@@ -158,7 +158,7 @@ pub(super) fn start_at_once(lane: &Lane) -> bool {
 /// The timer has expired: if somebody still waits, it is armed anew (invariant 2).
 pub(super) fn again(lane: &Lane, caller: Caller) {
     if let Some(pauses) = wanted(lane)
-        && (caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig))
+        && (caller == Caller::Kernel || standing::is_ours(lane.sig))
     {
         let _ = arm(lane, lane.timer.next_pause(pauses));
     }
@@ -166,7 +166,7 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
 
 /// One of ours was taken out of the queue by the thread itself: for what nobody has acknowledged it is sent again, and lands when the handler returns.
 pub(super) fn after_taking(lane: &Lane) {
-    if scopes(lane).any(|node| node.gate.is_unseen()) && interrupt::is_ours_standing(lane.sig) {
+    if scopes(lane).any(|node| node.gate.is_unseen()) && standing::is_ours(lane.sig) {
         if let Some(pauses) = wanted(lane) {
             start(lane, pauses);
         }
@@ -178,7 +178,7 @@ pub(super) fn after_taking(lane: &Lane) {
 
 /// The interrupt cannot be brought home now: the timer tries again, whether or not a resend was asked for.
 pub(super) fn by_timer(lane: &Lane, caller: Caller) {
-    if caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig) {
+    if caller == Caller::Kernel || standing::is_ours(lane.sig) {
         let pauses = wanted(lane).unwrap_or(Resend::default().pauses());
         let _ = arm(lane, lane.timer.next_pause(pauses));
     }
@@ -187,7 +187,7 @@ pub(super) fn by_timer(lane: &Lane, caller: Caller) {
 /// The thread itself has opened gates, with all signals blocked: what was asked while they were held acts now.
 pub(super) fn renew(record: &Record) {
     for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
-        if !interrupt::is_ours_standing(lane.sig) {
+        if !standing::is_ours(lane.sig) {
             continue;
         }
         if let Some(pauses) = wanted(lane) {

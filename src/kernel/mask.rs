@@ -76,7 +76,7 @@ pub(crate) fn block_all() -> Mask {
     change(libc::SIG_SETMASK, Some(Mask::ALL))
 }
 
-/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 1.
+/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 7.
 pub(crate) fn set(mask: Mask) {
     change(libc::SIG_SETMASK, Some(mask));
 }

@@ -14,8 +14,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// `ssize_t read(int fd, void *buf, size_t count)`, read(2).
 #[inline]
 pub(crate) fn read(door: Door<'_>, fd: BorrowedFd<'_>, buf: &mut [u8], mode: Mode) -> Result<usize, Errno> {
-    if mode == Mode::AtOnce {
-        return net::recv(door, fd, buf, Mode::AtOnce.flag());
+    // Of nothing at all read(2) answers 0 without looking, where recv(2) would take a datagram.
+    if mode == Mode::AtOnce && !buf.is_empty() {
+        return net::recv(door, fd, buf, mode.flag());
     }
     let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0];
     // SAFETY: `buf` is writable for its length, and the descriptor is open as long as it is borrowed.
@@ -41,7 +42,7 @@ pub(crate) fn readv(
     iov: &mut [IoSliceMut<'_>],
     mode: Mode,
 ) -> Result<usize, Errno> {
-    if mode == Mode::AtOnce {
+    if mode == Mode::AtOnce && iov.iter().any(|buf| !buf.is_empty()) {
         return net::read_at_once(door, fd, iov);
     }
     let args = [fd.as_raw_fd() as usize, iov.as_mut_ptr() as usize, iov.len(), 0, 0, 0];
