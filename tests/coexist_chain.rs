@@ -239,7 +239,12 @@ fn the_run(scene: Scene, kind: Kind, sender: i32) -> Run {
     }
     run.standing = 0;
     if common::emulated() {
-        run.tid = 0; // the emulator blocks all signals now and then, so the kernel picks another thread
+        // It leaves on the stack what lay there, where a siginfo has nothing.
+        let value = if run.info.code == libc::SI_QUEUE { run.info.value } else { 0 };
+        run.info = witness::Info { pad: 0, rest: [0; 12], value, ..run.info };
+    }
+    if common::emulated() && scene.taker == Taker::Bystander {
+        run.tid = common::getpid(); // the emulator blocks all signals now and then, so the kernel picks another thread
     }
     run
 }

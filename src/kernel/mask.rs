@@ -46,9 +46,11 @@ impl Mask {
 static FULL: AtomicU64 = AtomicU64::new(!(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1)));
 
 /// Looks what can be blocked here. qemu-user has fewer real-time numbers than its guest knows of, and hands a handler the two bits, too.
-pub(crate) fn measure() {
+pub(crate) fn measure() -> Mask {
     let before = block_all();
-    FULL.store(swap(before).0, SeqCst);
+    let full = swap(before);
+    FULL.store(full.0, SeqCst);
+    full
 }
 
 const _: () = assert!(size_of::<libc::sigset_t>() >= 8 && align_of::<libc::sigset_t>() >= 8);
