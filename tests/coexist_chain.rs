@@ -244,7 +244,8 @@ fn the_run(scene: Scene, kind: Kind, sender: i32) -> Run {
         run.info = witness::Info { pad: 0, rest: [0; 12], value, ..run.info };
     }
     if common::emulated() && scene.taker == Taker::Bystander {
-        run.tid = common::getpid(); // the emulator blocks all signals now and then, so the kernel picks another thread
+        // It blocks all signals now and then, so the kernel picks another thread.
+        (run.tid, run.stack) = (common::getpid(), [0; 3]);
     }
     run
 }
