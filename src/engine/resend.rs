@@ -30,6 +30,8 @@ const NONE: i32 = -1;
 pub(crate) struct Timer {
     id: AtomicI32,
     armed: AtomicU32,
+    /// It was set since it was stopped. (`armed` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
+    runs: AtomicU32,
     /// When it is to expire, in coarse milliseconds.
     due: AtomicU64,
     /// The pause that was taken last, in nanoseconds.
@@ -38,7 +40,13 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) const fn new() -> Timer {
-        Timer { id: AtomicI32::new(NONE), armed: AtomicU32::new(0), due: AtomicU64::new(0), pause: AtomicU64::new(0) }
+        Timer {
+            id: AtomicI32::new(NONE),
+            armed: AtomicU32::new(0),
+            runs: AtomicU32::new(0),
+            due: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
+        }
     }
 
     /// Whether an expiry is to be expected.
@@ -59,6 +67,7 @@ impl Timer {
     pub(super) fn forget(&self) {
         self.id.store(NONE, SeqCst);
         self.armed.store(0, SeqCst);
+        self.runs.store(0, SeqCst);
     }
 
     /// The thread ends.
@@ -70,10 +79,10 @@ impl Timer {
         }
     }
 
-    /// Stops it, if it is armed, and forgets how often it was.
+    /// Stops it, if it was set, and forgets how often it was.
     pub(super) fn stop(&self) {
         self.pause.store(0, SeqCst);
-        if self.armed.load(SeqCst) != 0 {
+        if self.runs.swap(0, SeqCst) != 0 {
             let id = self.id.load(SeqCst);
             if id != NONE {
                 let _ = timer::set(id, 0);
@@ -138,6 +147,7 @@ fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
         return Ok(());
     }
     lane.expect_expiry();
+    lane.timer.runs.store(1, SeqCst);
     lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
     timer::set(id, pause)
 }
