@@ -228,13 +228,14 @@ impl Model {
     /// is for as long as nobody acknowledges the request (but it is not always armed: between an expiry and the next, say).
     pub(crate) fn interrupt(&mut self, id: usize, once: Once, answer: Option<Delivery>) -> Vec<Delivery> {
         if let Some(asked) = self.tickets.get_mut(&id) {
-            *asked = Some(once);
+            *asked = Some(once && *asked != Some(false));
             return vec![Delivery::Held];
         }
         let Some(scope) = self.scope(id) else { return vec![Delivery::Gone] };
+        let insisted = scope.is_asked() && !scope.seen && !scope.once;
         let repeats = scope.is_resent() && scope.by_remote && !once;
         let (number, resends) = (scope.number, scope.resends);
-        (scope.by_remote, scope.seen, scope.once) = (true, false, once);
+        (scope.by_remote, scope.seen, scope.once) = (true, false, once && !insisted);
         let lane = self.lane(number);
         let allowed = match lane.in_flight {
             Some(since) if since.elapsed() < YOUNG && !lane.blurred => vec![Delivery::Held],
