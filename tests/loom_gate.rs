@@ -106,6 +106,8 @@ mod kernel {
 /// Long enough that no clock is asked for it: the gate then waits without a limit.
 const FOR_EVER: Duration = Duration::MAX;
 const ONCE: Request = Request::Remote { once: true };
+/// One that is to be sent again until it is acknowledged.
+const AGAIN: Request = Request::Remote { once: false };
 
 /// A scope: its gate, its thread's summary, the signals sent to the thread, and whether one may be sent now.
 struct Scope {
@@ -137,7 +139,11 @@ impl Scope {
 
     /// A request as protocol 2 makes it: the word, `pending`, the signal, out.
     fn ask(&self) -> Answer {
-        let answer = self.gate.ask(self.generation, ONCE);
+        self.ask_for(ONCE)
+    }
+
+    fn ask_for(&self, request: Request) -> Answer {
+        let answer = self.gate.ask(self.generation, request);
         if answer == Answer::Inside {
             self.pending.store(1, SeqCst);
             assert!(!self.quiet.load(SeqCst), "a signal goes out behind a gate that is shut");
@@ -483,6 +489,81 @@ fn a_request_for_an_ended_scope_never_reaches_the_next() {
         assert_eq!(scope.gate.asked_by_remote(next), None);
         assert!(!scope.gate.acts());
         scope.gate.close();
+    });
+}
+
+/// One after the other: a request for one signal does not take the resend from one that waits for it, and does not inherit it from one that has been
+/// acknowledged.
+#[test]
+fn one_signal_is_enough_for_who_asked_last_if_nobody_else_waits() {
+    model(None, || {
+        let scope = Scope::open();
+        let wants = |request| {
+            let _ = scope.ask_for(request);
+            assert!(scope.gate.is_unseen());
+            scope.gate.wants_resend()
+        };
+        assert!(!wants(ONCE) && !wants(ONCE) && wants(AGAIN) && wants(ONCE) && wants(Request::Signal) && wants(ONCE));
+        scope.holding(|| scope.gate.see());
+        assert!(!scope.gate.wants_resend() && !scope.gate.is_unseen());
+        assert!(!wants(ONCE) && wants(Request::Signal));
+        scope.holding(|| _ = scope.gate.clear());
+        assert!(!scope.gate.wants_resend() && !wants(ONCE));
+        scope.close();
+        assert!(!scope.gate.wants_resend() && !scope.gate.is_unseen());
+    });
+}
+
+/// A request that is to be sent again, beside one for one signal and an acknowledgement: unless it was acknowledged it is sent again, whichever of the two
+/// came last. What it guards: the mark of the other one, put on or left there over a request whose sender waits.
+#[test]
+fn a_request_that_waits_is_sent_again_whoever_asks_besides() {
+    model(Some(5), || {
+        let scope = Scope::open();
+        let ask = |request| {
+            let scope = scope.clone();
+            thread::spawn(move || scope.ask_for(request))
+        };
+        let others = [ask(AGAIN), ask(ONCE)];
+        let mut sent_before = 0;
+        scope.holding(|| {
+            sent_before = scope.sent.load(SeqCst);
+            scope.gate.see();
+        });
+        let [again, once] = others.map(|other| other.join().unwrap());
+        let (inside, sent) = ([again, once].map(|answer| answer == Answer::Inside), scope.sent.load(SeqCst));
+        // Let in after the acknowledgement: both, or the one that was let in at all.
+        let later = sent - sent_before;
+        if later == 2 || later == 1 && inside == [true, false] {
+            assert!(scope.gate.wants_resend(), "it is not acknowledged, and nobody sends again: {again:?}, {once:?}");
+        }
+        // The other was there when it was acknowledged, and something is not.
+        if sent_before == 1 && inside == [false, true] && scope.gate.is_unseen() {
+            assert!(scope.gate.wants_resend(), "kept, and not sent again: {again:?}, {once:?}");
+        }
+        if scope.gate.wants_resend() {
+            assert!(later > 0 || again == Answer::Kept, "nobody is left who wants it: {again:?}, {once:?}");
+        }
+    });
+}
+
+/// The same on a ticket, where both are kept.
+#[test]
+fn a_request_that_a_ticket_keeps_is_sent_again_whoever_asks_besides() {
+    model(None, || {
+        let scope = Scope::held();
+        scope.quiet.store(true, SeqCst);
+        let ask = |request| {
+            let scope = scope.clone();
+            thread::spawn(move || scope.gate.ask(scope.generation, request))
+        };
+        let others = [ask(AGAIN), ask(ONCE)];
+        assert!(!scope.gate.wants_resend(), "nothing acts while it is held");
+        for other in others {
+            assert_eq!(other.join().unwrap(), Answer::Kept);
+        }
+        assert!(scope.gate.open());
+        assert!(scope.gate.wants_resend());
     });
 }
 
