@@ -66,10 +66,11 @@ fn end_the_call(frame: &Frame, caller: Caller, lane: &Lane, ours: bool) {
     let stub = Labels::of_the_stub();
     let place = Place::of(registers.pc(), &stub);
     let decision = decide(place, nested::below(lane.record, place, registers, frame.alternate()));
-    if decision.cancel {
+    if decision.cancel && !cfg!(eintr_without = "window") {
         registers.go_to(stub.cancel);
     }
     match decision.then {
+        Then::Resend if cfg!(eintr_without = "nested") => {}
         Then::Resend => nested::block_and_resend(frame, caller, lane),
         Then::Timer => resend::by_timer(lane, caller),
         Then::Plain if ours => turn::turn(lane, registers),
