@@ -214,7 +214,8 @@ pub(super) fn renew(record: &Record) {
 pub(super) fn renew_in_child(record: &Record) {
     const LATER: u64 = 20_000_000;
     for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
-        if standing::is_ours(lane.sig) {
+        let comes_again = wanted(lane).is_some() || record.window.mark.load(SeqCst) != 0;
+        if comes_again && standing::is_ours(lane.sig) {
             let _ = arm(lane, LATER);
         }
     }
