@@ -462,17 +462,13 @@ fn a_thread_of_the_child_interrupts_a_plain_call_of_the_surviving_and_of_a_new_s
 /// A plain read of an empty pipe ends with EINTR when another thread of this process interrupts.
 fn read_is_ended(scope: &Scope) -> Claim {
     let (empty, _writer) = common::pipe();
-    let (remote, reader, done) = (scope.remote(), common::gettid(), AtomicBool::new(false));
+    let (remote, reader) = (scope.remote(), common::gettid());
     let read = std::thread::scope(|s| {
         s.spawn(|| {
             common::wait_blocked_in(reader, libc::SYS_read);
-            common::until(&done, || {
-                remote.interrupt();
-            });
+            remote.interrupt();
         });
-        let read = common::plain_read(&empty);
-        done.store(true, SeqCst);
-        read
+        common::plain_read(&empty)
     });
     demand(read == Err(libc::EINTR), &format!("the read ended with {read:?}"))?;
     demand(scope.clear().is_some(), "the interrupt is not this scope's")
