@@ -1,12 +1,10 @@
 //! An event loop that Ctrl+C ends, with a clean-up; the second Ctrl+C kills, in the clean-up too: `ctrl_c [EVERY_MS] [CLEAN_UP_MS]`.
 //!
 //! Under `Foreign::InterruptOnce` the first SIGINT interrupts the scope, whichever thread the kernel gives it to, and the next one does what it
-//! would have done without the scope. `retry` looks before each `recv`: a SIGINT that comes just then, too late to end the call, is seen at the
-//! next event.
+//! would have done without the scope.
 
-use eintr::nix::sys::socket::{MsgFlags, recv};
-use eintr::{Foreign, ScopeOptions, retry};
-use std::os::fd::AsRawFd;
+use eintr::nix::sys::socket::MsgFlags;
+use eintr::{Foreign, ScopeOptions, sys};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use std::{env, error::Error, thread};
@@ -31,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("waiting for events; Ctrl+C ends it");
     let mut event = [0; 4];
     let end = loop {
-        match retry(|| recv(inbox.as_raw_fd(), &mut event, MsgFlags::empty())) {
+        match sys::recv(&inbox, &mut event, MsgFlags::empty()) {
             Ok(_) => println!("event {}", u32::from_be_bytes(event)),
             Err(end) => break end,
         }

@@ -1,9 +1,9 @@
 //! Waits for a lock that another process holds, but not for ever: `lock_with_timeout [MILLISECONDS]`.
 //!
-//! F_SETLKW has no time-out, so a watchdog thread ends it. A plain call can only be ended while it blocks: the watchdog looks before it interrupts.
+//! F_SETLKW has no time-out, so a watchdog thread ends it: before it, in it, or not at all, if the lock was there in time.
 
-use eintr::nix::fcntl::{FcntlArg::F_SETLKW, fcntl};
-use eintr::{Scope, Signal, retry};
+use eintr::nix::fcntl::FcntlArg::F_SETLKW;
+use eintr::{Scope, Signal, sys};
 use std::fs::{File, read_to_string, remove_file};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError::Timeout, channel};
@@ -32,23 +32,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn lock_within(file: &File, limit: Duration) -> Result<String, Box<dyn Error>> {
     let scope = Scope::enter(Signal::unused().ok_or("every real-time signal is taken")?)?;
-    let (remote, (done, ended), mut pause) = (scope.remote(), channel::<()>(), limit);
-    let (call, tid) = (format!("{} ", libc::SYS_fcntl), eintr::nix::unistd::gettid());
-    thread::spawn(move || {
-        while ended.recv_timeout(pause) == Err(Timeout) {
-            pause = Duration::from_millis(1);
-            let now = read_to_string(format!("/proc/self/task/{tid}/syscall"));
-            now.is_ok_and(|s| s.starts_with(&call)).then(|| remote.interrupt());
-        }
-    });
-    let outcome = retry(|| fcntl(file, F_SETLKW(&WHOLE)));
+    let (remote, (done, ended)) = (scope.remote(), channel::<()>());
+    thread::spawn(move || (ended.recv_timeout(limit) == Err(Timeout)).then(|| remote.interrupt()));
+    let outcome = sys::fcntl_lock(file, F_SETLKW(&WHOLE));
     drop(done); // ends the watchdog; were it to interrupt only now, its Remote would answer Gone
-    Ok(outcome.map_or_else(|e| format!("not locked: {e}"), |_| "locked".into()))
+    Ok(outcome.map_or_else(|e| format!("not locked: {e}"), |()| "locked".into()))
 }
 
 fn hold(path: &str) -> Result<(), Box<dyn Error>> {
     let file = File::options().write(true).open(path)?;
-    retry(|| fcntl(&file, F_SETLKW(&WHOLE)))?;
+    sys::fcntl_lock(&file, F_SETLKW(&WHOLE))?;
     println!("holds the lock");
     Ok(io::stdin().read_line(&mut String::new()).map(drop)?) // until the input ends
 }

@@ -1,9 +1,9 @@
-//! Several workers, each in a call that has no time-out, and a watchdog with a `Remote` for each: `watchdog [MILLISECONDS]`.
+//! Several workers, each in a plain call that has no time-out, and a watchdog with a `Remote` for each: `watchdog [MILLISECONDS]`.
 
 use eintr::nix::fcntl::{FcntlArg, fcntl};
 use eintr::nix::sys::{socket, wait};
 use eintr::nix::{Result, unistd};
-use eintr::{Signal, Status, Ticket, retry};
+use eintr::{Signal, Ticket, retry};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::{env, error::Error, fs::File, io, process, thread, time::Duration};
@@ -44,11 +44,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
 
     thread::sleep(limit);
     for (name, remote, worker) in workers {
-        let delivery = remote.interrupt();
-        // One signal ends a plain call only if it is blocked by now: so again, until the worker knows.
-        while remote.wait(Duration::from_millis(10)) == Status::StillRunning {
-            remote.interrupt();
-        }
+        let delivery = remote.interrupt(); // blocked by now or not: the signal comes again until the worker knows
         let outcome = worker.join().map_err(|_| "a worker panicked")??;
         println!("{name}: {delivery:?}, {}", outcome.map_or_else(|e| e.to_string(), |()| "done in time".into()));
     }

@@ -7,13 +7,14 @@ use nix::errno::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// A signal is on its way.
+    /// A signal is on its way; it comes again until the thread acknowledges, if that was asked for.
     Sent,
-    /// Nothing to send: its signal is on the way already, or the scope is not yet entered.
+    /// Nothing to send: a signal is on the way already, or will be sent again, or the scope is not yet entered.
     Held,
     /// Somebody replaced the action while the scope lived; a signal would go to a stranger, so none was sent.
     Displaced,
-    /// The signal went out once; the kernel has no timer left to send it again (`EAGAIN`: RLIMIT_SIGPENDING, timer_create(2)).
+    /// The signal went out once; the kernel has no timer left to send it again (`EAGAIN`: RLIMIT_SIGPENDING, timer_create(2)). Calls of
+    /// [`sys`](crate::sys) end as ever; a plain call that begins after the signal has landed does not.
     SentOnce(Errno),
     /// The kernel took no signal; a call that is blocked now will not notice. `EAGAIN`: the queue of real-time signals is full
     /// (RLIMIT_SIGPENDING, getrlimit(2)).
@@ -30,6 +31,6 @@ pub enum Status {
     Acknowledged,
     /// The scope has ended.
     Closed,
-    /// Neither: it computes, sleeps uninterruptibly, or has the signal blocked.
+    /// Neither: it computes, sleeps uninterruptibly, is in a plain call that goes on after `EINTR`, or has the signal blocked.
     StillRunning,
 }

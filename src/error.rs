@@ -53,7 +53,7 @@ impl Interrupted {
 pub enum Reason {
     /// A [`Remote`](crate::Remote).
     Remote,
-    /// A deadline.
+    /// A deadline. Nothing sets one yet.
     Deadline,
     /// A signal from outside, under [`Foreign::Interrupt`](crate::Foreign::Interrupt).
     Signal,

@@ -9,7 +9,7 @@ pub enum Foreign {
     /// What it would have done without the scope; calls go on.
     #[default]
     Chain,
-    /// Nothing.
+    /// Nothing, where this thread receives it. (The kernel gives one that is sent to the process to any thread that has the number open.)
     Ignore,
     /// Interrupts every scope entered so, whichever thread the kernel picked ([`Reason::Signal`](crate::Reason::Signal)); the action behind
     /// does not run.

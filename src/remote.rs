@@ -26,8 +26,9 @@ impl Remote {
 
     /// Interrupts: sticky, and signalled. What was written before it is visible to the thread that acknowledges it.
     ///
-    /// The call of [`sys`](crate::sys) that the thread is in, or the next one, fails with it. A plain call that blocks ends with `EINTR`; the signal is
-    /// sent again, as the scope's [`Resend`](crate::Resend) says, until the thread acknowledges.
+    /// The call of [`sys`](crate::sys) that the thread is in, or the next one, fails with it; there is no instant at which it can be missed. A plain
+    /// call that blocks ends with `EINTR`: the signal is sent again, as the scope's [`Resend`](crate::Resend) says, until the thread acknowledges; and if
+    /// the call is made again all the same, and is one that the kernel would restart, with `ECANCELED`. Some plain calls cannot be ended: see the guide.
     ///
     /// # Async-signal-safety
     /// Async-signal-safe.
@@ -37,6 +38,8 @@ impl Remote {
 
     /// The same with one signal and no resend: a plain call that begins after that has landed is not ended. Kept by a ticket, it later ends calls of
     /// [`sys`](crate::sys), not plain ones.
+    ///
+    /// It does not stop the resend of an [`interrupt`](Remote::interrupt) that nobody has acknowledged yet.
     ///
     /// # Async-signal-safety
     /// Async-signal-safe.
@@ -49,7 +52,7 @@ impl Remote {
     }
 
     /// Waits until the last interrupt asked for is acknowledged, the scope has ended, or the time is up. `Acknowledged` also when nothing was
-    /// ever asked. Not async-signal-safe.
+    /// ever asked; `Closed` in a forked child. A time-out of zero looks; one that ends later than any instant waits for ever. Not async-signal-safe.
     pub fn wait(&self, timeout: Duration) -> Status {
         if self.is_foreign() {
             return Status::Closed;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// When an interrupt that was not acknowledged is sent again.
+/// When an interrupt that was not acknowledged is sent again, by a timer of the kernel that is aimed at the thread. Of several scopes of one number
+/// on a thread that wait, the shortest pauses count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resend {
@@ -13,7 +14,7 @@ pub enum Resend {
         /// The longest pause.
         ceiling: Duration,
     },
-    /// Never: one signal for each interrupt.
+    /// Never: one signal for each interrupt, as [`interrupt_once`](crate::Remote::interrupt_once) does. Loops that retry `EINTR` do not end then.
     Never,
 }
 

@@ -6,7 +6,8 @@ use crate::engine::{acknowledge, fork, nested};
 use crate::error::{Error, Interrupted};
 use nix::errno::Errno;
 
-/// Fails if an interrupt is pending for this thread; for loops that compute. Acknowledges it when it fails.
+/// Fails if an interrupt is pending for this thread; for loops that compute. Acknowledges it when it fails, but not in a signal handler that has
+/// interrupted a call of [`sys`](crate::sys): that call is still to be ended.
 ///
 /// # Errors
 /// [`Interrupted`], with the outermost scope's reason; again and again until [`clear`](crate::Scope::clear) or the end of the scope.
@@ -28,6 +29,9 @@ pub fn check() -> Result<(), Interrupted> {
 
 /// Calls `op` again as long as a signal that is not ours breaks it; ends when it succeeds, fails otherwise, or an interrupt is pending. Looks before
 /// the first call, too. Never lets EINTR out.
+///
+/// For plain calls, of nix, std or C. An interrupt that comes between the look and the call's sleep is brought by the resend, not by the first signal;
+/// the functions of [`sys`](crate::sys) have no such gap, and need no `retry`. What of std comes back is in the guide.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

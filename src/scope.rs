@@ -13,7 +13,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-/// Guard: while it lives, its [`Remote`]s can end this thread's blocking calls. Dropping it puts action and mask back, in any order of drops, on
+/// Guard: while it lives, its [`Remote`]s can end this thread's blocking calls: those of [`sys`](crate::sys) without fail, plain ones by
+/// [`retry`](crate::retry) with a resend. Dropping it puts action and mask back, in any order of drops, on
 /// any path out.
 ///
 /// It belongs to the thread that entered it: `!Send`, `!Sync`.
@@ -108,7 +109,8 @@ impl Scope {
         acknowledge::look(self.link)
     }
 
-    /// Takes this scope's interrupt, so that calls block again; acknowledges it. Until then, or the end of the scope, every call fails.
+    /// Takes this scope's interrupt, so that calls block again; acknowledges it. Until then, or the end of the scope, every call of [`sys`](crate::sys),
+    /// [`check`](crate::check) and [`retry`](crate::retry) fails. The interrupts of other scopes stay.
     pub fn clear(&self) -> Option<Interrupted> {
         acknowledge::clear(self.link)
     }
@@ -174,7 +176,8 @@ impl ScopeOptions {
         ScopeOptions { foreign: what, ..self }
     }
 
-    /// When a signal that was not acknowledged is sent again.
+    /// When a signal that was not acknowledged is sent again; [`Resend::default`] if nothing is said. It is for plain calls: those of
+    /// [`sys`](crate::sys) are ended by the first one.
     pub fn resend(self, when: Resend) -> ScopeOptions {
         ScopeOptions { resend: when, ..self }
     }

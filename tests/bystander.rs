@@ -22,8 +22,7 @@ use std::sync::mpsc::{self, Receiver};
 struct Bystander {
     tid: libc::pid_t,
     look: Look,
-    /// Its call's number, as /proc shows it.
-    shown: libc::c_long,
+    nr: libc::c_long,
     name: &'static str,
     returned: Receiver<Returned>,
     release: Box<dyn FnOnce() + Send>,
@@ -42,11 +41,11 @@ impl Bystander {
             } {}
         });
         let tid = told.recv().expect("the thread lives");
-        Bystander { tid, look: Look::at(tid), shown: common::number_in_proc(nr), name, returned, release, thread }
+        Bystander { tid, look: Look::at(tid), nr, name, returned, release, thread }
     }
 
     fn wait_asleep(&self) {
-        let asleep = || self.look.sleeps_in().is_some_and(|(nr, _)| common::number_in_proc(nr) == self.shown);
+        let asleep = || self.look.sleeps_in().is_some_and(|(nr, _)| common::look_alike(nr, self.nr));
         common::wait_until(|| asleep() && self.look.is_at_rest());
     }
 

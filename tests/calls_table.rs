@@ -269,6 +269,12 @@ fn case_of(number: &str) -> Option<Make> {
 
 #[test]
 fn the_kernel_restarts_what_is_said_to_restart() {
+    if common::skipped_if_emulated(
+        "what the kernel does with the calls of docs/calls.md",
+        "the emulator stands between",
+    ) {
+        return;
+    }
     let _t = common::begin();
     let mut unmeasured = BTreeSet::new();
     for row in rows() {
@@ -292,6 +298,12 @@ fn the_kernel_restarts_what_is_said_to_restart() {
 
 #[test]
 fn a_socket_with_a_time_out_restarts_nothing() {
+    if common::skipped_if_emulated(
+        "what the kernel does with the calls of docs/calls.md",
+        "the emulator stands between",
+    ) {
+        return;
+    }
     use nix::sys::socket::{setsockopt, sockopt};
     let _t = common::begin();
     for row in rows() {
@@ -341,6 +353,12 @@ fn told_twice(make: Make) -> Option<Vec<i32>> {
 
 #[test]
 fn a_remote_ends_the_plain_calls_that_it_is_said_to_end() {
+    if common::skipped_if_emulated(
+        "what the kernel does with the calls of docs/calls.md",
+        "the emulator stands between",
+    ) {
+        return;
+    }
     let _t = common::begin();
     for row in tables().concat() {
         let restarts = row.get("Restarts").is_none_or(|cell| word(cell) == "yes");

@@ -128,7 +128,11 @@ fn what_was_held_does_its_work_when_the_number_is_opened() {
                     let runs = witness::runs();
                     assert_eq!((runs.len(), runs[0].info.signo), (1, sig), "{way:?}");
                     let queued = matches!(way, Way::Sigqueue | Way::SigqueueFromOutside);
-                    assert_eq!(runs[0].info.value, if queued { 7 } else { 0 }, "{way:?}");
+                    // An emulator leaves on the stack what lay there, where a siginfo has no value.
+                    assert!(
+                        !queued && common::emulated() || runs[0].info.value == if queued { 7 } else { 0 },
+                        "{way:?}"
+                    );
                 }));
                 killed_by(sig, witness::child(|| scene(libc::SIG_DFL)));
             }

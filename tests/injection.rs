@@ -68,7 +68,7 @@ impl<R: Send + 'static> Scoped<R> {
     }
 
     fn wait_asleep_in(&self, nr: libc::c_long) {
-        let there = |asleep| nr == blocking::ANY && asleep != libc::SYS_futex || asleep == nr;
+        let there = |asleep| nr == blocking::ANY && asleep != libc::SYS_futex || common::look_alike(asleep, nr);
         let asleep = || self.look.sleeps_in().is_some_and(|(nr, _)| there(nr)) && self.look.is_at_rest();
         // One that has ended is not waited for: what it has to say tells why.
         common::wait_until(|| self.thread.is_finished() || asleep());

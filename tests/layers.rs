@@ -13,13 +13,21 @@ use std::path::{Path, PathBuf};
 const HANDLER: &[&str] = &[
     "src/kernel/handler.rs",
     "src/kernel/action.rs",
+    "src/kernel/clock.rs",
+    "src/kernel/decide.rs",
     "src/kernel/frame.rs",
     "src/kernel/futex.rs",
     "src/kernel/held.rs",
+    "src/kernel/inject.rs",
     "src/kernel/mask.rs",
     "src/kernel/pid.rs",
     "src/kernel/raw.rs",
+    "src/kernel/registers/aarch64.rs",
+    "src/kernel/registers/x86_64.rs",
     "src/kernel/send.rs",
+    "src/kernel/stack.rs",
+    "src/kernel/stub/window.rs",
+    "src/kernel/timer.rs",
     "src/engine/blocked.rs",
     "src/engine/chain.rs",
     "src/engine/deliver.rs",
@@ -27,8 +35,11 @@ const HANDLER: &[&str] = &[
     "src/engine/gate.rs",
     "src/engine/interrupt.rs",
     "src/engine/lane.rs",
+    "src/engine/nested.rs",
     "src/engine/node.rs",
     "src/engine/provenance.rs",
+    "src/engine/resend.rs",
+    "src/engine/turn.rs",
 ];
 
 /// Files that the handler reads from and the thread itself writes to, with what is the thread's alone: that is not looked at.

@@ -1,6 +1,7 @@
 //! Random programs against a model: scopes entered, nested, dropped out of order, by panics and by the end of a thread, among interrupts and other
 //! people's signals; every answer is the model's, every foreign signal is accounted for, and the state afterwards is the state before.
 //!
+//! With a resend, a plain call that is made while a request is not acknowledged must end; without one every answer is known beforehand.
 //! EINTR_PROGRAMS sets how many; with EINTR_SHOW each one is printed before it runs, for programs that end the process.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
@@ -13,13 +14,13 @@ mod programs;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use common::State;
 use eintr::{Delivery, Foreign, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
-use model::Model;
+use model::{Model, Once};
 use nix::errno::Errno;
 use programs::{By, How, NUMBERS, Number, Op, Program, Resends, choose, program};
 use proptest::prelude::*;
@@ -36,10 +37,16 @@ extern "C" fn count(sig: i32) {
 /// Interrupts what FROM_HANDLER points to; answers by LAST.
 extern "C" fn interrupt_from_handler(_: i32) {
     let (remote, answer) = (FROM_HANDLER.load(SeqCst), ANSWER.load(SeqCst));
-    unsafe { *answer = Some((*remote).interrupt_once()) };
+    let (remote, once) = unsafe { (&*remote, ONCE.load(SeqCst)) };
+    unsafe { *answer = Some(request(remote, once)) };
 }
+static ONCE: AtomicBool = AtomicBool::new(false);
 static FROM_HANDLER: AtomicPtr<Remote> = AtomicPtr::new(std::ptr::null_mut());
 static ANSWER: AtomicPtr<Option<Delivery>> = AtomicPtr::new(std::ptr::null_mut());
+
+fn request(remote: &Remote, once: bool) -> Delivery {
+    if once { remote.interrupt_once() } else { remote.interrupt() }
+}
 
 /// The scopes of one block: dropped, first to last, where the block ends.
 type Scopes = Rc<RefCell<Vec<(usize, Scope)>>>;
@@ -70,23 +77,23 @@ struct World<'a> {
 
 /// A thread that interrupts on demand and never gets a signal itself.
 struct Interrupter {
-    ask: mpsc::Sender<(Remote, mpsc::Sender<Delivery>)>,
+    ask: mpsc::Sender<(Remote, bool, mpsc::Sender<Delivery>)>,
 }
 
 impl Interrupter {
     fn new() -> Interrupter {
-        let (ask, asked) = mpsc::channel::<(Remote, mpsc::Sender<Delivery>)>();
+        let (ask, asked) = mpsc::channel::<(Remote, bool, mpsc::Sender<Delivery>)>();
         common::unsignalled(move || {
-            for (remote, answer) in asked {
-                let _ = answer.send(remote.interrupt());
+            for (remote, once, answer) in asked {
+                let _ = answer.send(request(&remote, once));
             }
         });
         Interrupter { ask }
     }
 
-    fn interrupt(&self, remote: &Remote) -> Delivery {
+    fn interrupt(&self, remote: &Remote, once: bool) -> Delivery {
         let (answer, answered) = mpsc::channel();
-        self.ask.send((remote.clone(), answer)).unwrap();
+        self.ask.send((remote.clone(), once, answer)).unwrap();
         answered.recv().unwrap()
     }
 }
@@ -114,7 +121,7 @@ impl World<'_> {
         match self.resends {
             Resends::None => Resend::Never,
             Resends::All => Resend::default(),
-            Resends::AllFast => Resend::Backoff { first: pause, ceiling: pause * 50 },
+            Resends::AllFast => Resend::Backoff { first: pause, ceiling: pause * 500 },
             Resends::Some if id.is_multiple_of(2) => Resend::default(),
             Resends::Some => Resend::Never,
         }
@@ -127,7 +134,7 @@ impl World<'_> {
         if was_blocked && policy != Foreign::Interrupt { Foreign::Chain } else { policy }
     }
 
-    fn entered(&mut self, id: usize, scope: Scope, number: Number, policy: Foreign, asked: bool) {
+    fn entered(&mut self, id: usize, scope: Scope, number: Number, policy: Foreign, asked: Option<Once>) {
         assert_eq!(scope.signal().as_raw(), number.raw());
         self.remotes.push((id, scope.remote()));
         self.blocks.last().unwrap().borrow_mut().push((id, scope));
@@ -168,7 +175,7 @@ impl World<'_> {
                 let policy = self.policy(*number, *policy);
                 let id = self.id();
                 let scope = Scope::enter(options(*number, policy, self.resend(id))).expect("entered");
-                self.entered(id, scope, *number, policy, false);
+                self.entered(id, scope, *number, policy, None);
             }
             Op::EnterRefused { ticket } => {
                 // A timer goes on all the while.
@@ -189,7 +196,7 @@ impl World<'_> {
                 let id = self.id();
                 self.tickets.push((id, ticket));
                 self.remotes.push((id, remote));
-                self.model.tickets.insert(id, false);
+                self.model.tickets.insert(id, None);
             }
             Op::EnterTicket { ticket, number, policy } if !self.tickets.is_empty() => {
                 let (id, ticket) = self.tickets.remove(*ticket as usize % self.tickets.len());
@@ -203,10 +210,10 @@ impl World<'_> {
                 drop(ticket);
                 self.model.tickets.remove(&id);
             }
-            Op::Interrupt { remote, by } => {
+            Op::Interrupt { remote, by, once } => {
                 if let Some((id, remote)) = self.remote(*remote) {
-                    let answer = self.interrupt(remote, *by);
-                    let allowed = self.model.interrupt(id, answer);
+                    let answer = self.interrupt(remote, *by, *once);
+                    let allowed = self.model.interrupt(id, *once && *by != By::Guard, answer);
                     assert!(answer.is_none_or(|a| allowed.contains(&a)), "{answer:?}, and the model says {allowed:?}");
                 }
             }
@@ -247,6 +254,12 @@ impl World<'_> {
                     assert_eq!(remote.wait_closed(Duration::ZERO), self.model.wait(id) == Status::Closed);
                 }
             }
+            Op::Read if self.model.ends_plain_calls() => {
+                let (empty, _writer) = common::pipe();
+                let read = common::plain_read(&empty);
+                assert!(matches!(read, Err(libc::EINTR | libc::ECANCELED)), "{read:?}");
+            }
+            Op::Call => self.call(),
             Op::Drop { scope, leave } => {
                 if let Some((block, index)) = self.find(*scope) {
                     let (id, scope) = self.blocks[block].borrow_mut().remove(index);
@@ -259,18 +272,19 @@ impl World<'_> {
                 }
             }
             Op::Within { ops, panics } => self.within(ops, *panics),
-            Op::EnterTicket { .. } | Op::DropTicket { .. } | Op::Signal { .. } => {}
+            Op::EnterTicket { .. } | Op::DropTicket { .. } | Op::Signal { .. } | Op::Read => {}
         }
     }
 
-    fn interrupt(&self, remote: Remote, by: By) -> Option<Delivery> {
+    fn interrupt(&self, remote: Remote, by: By, once: bool) -> Option<Delivery> {
         let answer = match by {
-            By::Itself => Some(remote.interrupt_once()),
-            By::Another => Some(self.interrupter.interrupt(&remote)),
+            By::Itself => Some(request(&remote, once)),
+            By::Another => Some(self.interrupter.interrupt(&remote, once)),
             By::Handler => {
                 let mut answer = None;
                 FROM_HANDLER.store((&raw const remote).cast_mut(), SeqCst);
                 ANSWER.store(&mut answer, SeqCst);
+                ONCE.store(once, SeqCst);
                 unsafe { libc::raise(libc::SIGWINCH) };
                 assert!(answer.is_some(), "the handler ran");
                 answer
@@ -298,6 +312,18 @@ impl World<'_> {
             }
             None => assert_eq!(answer, Ok(eintrs + 1)),
         }
+    }
+
+    fn call(&mut self) {
+        let (from, to) = common::pipe();
+        let Some(reason) = self.model.reason() else {
+            nix::unistd::write(&to, b"data").expect("there is room");
+            assert_eq!(eintr::sys::read(&from, &mut [0; 8]), Ok(4));
+            return;
+        };
+        let answer = eintr::sys::read(&from, &mut [0; 8]);
+        assert_eq!(answer.err().and_then(|e| e.interrupted()).map(|i| i.reason()), Some(reason));
+        self.model.acknowledge();
     }
 
     fn within(&mut self, ops: &[Op], panics: bool) {
@@ -466,7 +492,6 @@ fn programs_do_what_the_model_says() {
     let old = common::mask();
     common::set_mask(NUMBERS.into_iter().fold(old, |mask, number| mask | common::bit(number.raw())));
     common::in_own_process(name, || {
-        unsafe { libc::alarm(290) };
         for number in NUMBERS.into_iter().filter(|n| n.has_handler()) {
             common::install(number.raw(), count as *const () as usize, libc::SA_RESTART, &[]);
         }
@@ -483,6 +508,7 @@ fn programs_do_what_the_model_says() {
             if show {
                 eprintln!("{program:?}");
             }
+            unsafe { libc::alarm(60) }; // for one that hangs
             run(&program, &interrupter)
         });
         if let Err(failure) = result {

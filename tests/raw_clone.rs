@@ -108,6 +108,12 @@ fn clones() -> u64 {
 // whichever call that is.
 #[test]
 fn the_first_use_in_a_raw_child_sees_that_it_is_one_beside_a_sender() {
+    if common::skipped_if_emulated(
+        "a child of a raw clone notices at its first use",
+        "MADV_WIPEONFORK is accepted and ignored",
+    ) {
+        return;
+    }
     let _t = common::begin_with(Duration::from_secs(300));
     let before = Plain::now();
     let mut scope = Some(Scope::enter(SIG).expect("enter"));
@@ -154,6 +160,12 @@ fn the_first_use_in_a_raw_child_sees_that_it_is_one_beside_a_sender() {
 // Nobody in the child holds a scope, so nothing of ours runs there by itself; a scope of its own, on any number, is the first use that can mend it.
 #[test]
 fn a_raw_child_of_an_unscoped_thread_has_the_true_state_after_its_first_scope() {
+    if common::skipped_if_emulated(
+        "the first scope in a child of a raw clone",
+        "MADV_WIPEONFORK is accepted and ignored",
+    ) {
+        return;
+    }
     let _t = common::begin_with(Duration::from_secs(300));
     let before = Plain::now();
     let (tell, told) = std::sync::mpsc::channel();

@@ -207,8 +207,8 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32).flat_map(|n| n.to_le_bytes()).take(length).collect()
 }
 
-/// What is written in as many calls as it takes is what is read, each byte once. The reader reads when the writer has been hit; with `asks` the writer
-/// is also interrupted, each time before the reader reads, and goes on from where it was: bytes written and bytes left add up.
+/// What is written in as many calls as it takes is what is read, each byte once. The reader reads when the writer has been hit; with `asks` the
+/// writer is also interrupted, each time before the reader reads, and goes on from where it was: bytes written and bytes left add up.
 fn fills(nr: libc::c_long, ends: Ends, write: fn(&OwnedFd, &[u8]) -> sys::Result<usize>) {
     let length = 1 << 20;
     for storm in storms() {

@@ -13,8 +13,9 @@
 //! | Open POSIX `mq_receive/13-1`, `mq_send/12-1`, `mq_timedreceive/5-*`, `17-*`, `18-*`, `mq_timedsend/12-1`, `20-1` | `mq_send`, `mq_receive`, the four ways; the time in `times_that_a_call_was_given_...` |
 //! | libc-test `pthread_cancel-points`, `pthread_cancel-sem_wait` | early, in time: here and in `suite_glibc*.rs` |
 //!
-//! Here too, though no suite has them: the calls of `sys` that block and are on none of the lists. Left out: libc-test `pthread_cond_wait-cancel_ignored`
-//! (about a condition variable and not a call). Masks, actions and fork are in `suite_posix_masks.rs` and `suite_posix_fork.rs`.
+//! Here too, though no suite has them: the calls of `sys` that block and are on none of the lists. Left out: libc-test
+//! `pthread_cond_wait-cancel_ignored` (about a condition variable and not a call). Masks, actions and fork are in `suite_posix_masks.rs` and
+//! `suite_posix_fork.rs`.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
@@ -40,6 +41,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use suite::{Storm, Worker, four_ways, interrupted, memory_file, sleep, worker};
 
@@ -163,13 +165,12 @@ fn times_that_a_call_was_given_are_over_neither_early_nor_never_in_a_storm() {
 #[test]
 fn times_of_a_socket_are_over_neither_early_nor_never_in_a_storm() {
     in_storms(|behind| {
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
         one.set_read_timeout(Some(TIME)).unwrap();
-        let receives: [(fn(&_, &mut [u8]) -> sys::Result<usize>, u64); 2] = [
-            (|one: &std::os::unix::net::UnixStream, buffer| sys::recv(one, buffer, MsgFlags::empty()), 0),
-            (|one, buffer| sys::read(one, buffer), 20),
-        ];
-        for (receive, ticks) in receives {
+        type Receive = fn(&UnixStream, &mut [u8]) -> sys::Result<usize>;
+        let recv: Receive = |one, buffer| sys::recv(one, buffer, MsgFlags::empty());
+        let read: Receive = |one, buffer| sys::read(one, buffer);
+        for (receive, ticks) in [(recv, 0), (read, 20)] {
             let start = Instant::now();
             assert_eq!(receive(&one, &mut [0; 8]), Err(Error::Os(Errno::EAGAIN)));
             let lasted = start.elapsed();

@@ -7,7 +7,8 @@
 //! | Open POSIX `fork/21-1` (one thread) | `nobody_interrupts_a_child_for_its_parent` |
 //! | libc-test `raise-race` (raise, while a handler forks) | `raise_loses_nothing_while_a_handler_forks` |
 //!
-//! Left out: nothing. What becomes of scopes in a child is in `fork.rs`.
+//! And, since signal(7) tells of it, a stop in a call: `a_process_that_was_stopped_goes_on_with_its_call`. Left out: nothing. What becomes of scopes
+//! in a child is in `fork.rs`.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
@@ -18,7 +19,10 @@ mod suite;
 
 use common::bit;
 use counting::{Counting, kinds, runs};
-use eintr::{Delivery, Resend, Scope, ScopeOptions, Status, sys};
+use eintr::{Delivery, Error, Foreign, Resend, Scope, ScopeOptions, Status, sys};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::time::ClockId;
 use std::io::Write;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -71,8 +75,8 @@ fn a_child_has_no_signal_queued_that_its_parent_has() {
     }
 }
 
-/// An interrupt that nobody acknowledges is sent again and again to the parent's thread, by a timer. It is pending in the child, since that goes on for
-/// a thread that was asked to stop; but the timer is not there. (The child makes one of its own, for as long as it has not acknowledged.)
+/// An interrupt that nobody acknowledges is sent again and again to the parent's thread, by a timer. It is pending in the child, since that goes on
+/// for a thread that was asked to stop; but the timer is not there. (The child makes one of its own, for as long as it has not acknowledged.)
 #[test]
 fn the_timer_of_an_interrupt_is_its_parents_alone() {
     let _t = common::begin();
@@ -140,6 +144,61 @@ fn nobody_interrupts_a_child_for_its_parent() {
     }
 }
 
+type Wait = (&'static [libc::c_long], fn() -> sys::Result<()>);
+
+/// Waits without an end. Some of them are gone on with by restart_syscall(2) after a stop, some say EINTR then (signal(7)).
+fn waits() -> [Wait; 6] {
+    const RESTART: libc::c_long = libc::SYS_restart_syscall;
+    [
+        (&[libc::SYS_ppoll, RESTART], || sys::ppoll(&mut [], Some(TimeSpec::new(3600, 0)), None).map(drop)),
+        (&[libc::SYS_pselect6, RESTART], || sys::pselect(None, None, None, None, None, None).map(drop)),
+        (&[libc::SYS_epoll_pwait, RESTART], || {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+            sys::epoll_wait(&epoll, &mut [EpollEvent::empty()], EpollTimeout::NONE).map(drop)
+        }),
+        (&[libc::SYS_futex, RESTART], || {
+            sys::futex_wait(&0.into(), 0, Some(Instant::now() + Duration::from_secs(3600))).map(drop)
+        }),
+        (&[libc::SYS_clock_nanosleep, RESTART], || {
+            let clock = ClockId::CLOCK_MONOTONIC;
+            sys::clock_nanosleep(clock, clock.now().unwrap() + TimeSpec::new(3600, 0))
+        }),
+        (&[libc::SYS_rt_sigtimedwait, RESTART], || {
+            sys::sigtimedwait(&unsafe { std::mem::zeroed() }, Some(Duration::from_secs(3600))).map(drop)
+        }),
+    ]
+}
+
+/// No handler runs for it, but the kernel breaks or restarts the call all the same. It goes on, and an interrupt ends it.
+#[test]
+fn a_process_that_was_stopped_goes_on_with_its_call() {
+    let _t = common::begin();
+    if common::skipped_if_emulated("a stop in a call", "the emulator's own calls are broken by it") {
+        return;
+    }
+    for sig in kinds() {
+        for (numbers, wait) in waits() {
+            let pid = child(|| {
+                let scope = ScopeOptions::new(sig).foreign(Foreign::Interrupt).enter().map_err(|_| "a scope")?;
+                let ended = wait();
+                holds(matches!(ended, Err(Error::Interrupted(_))), "nothing but an interrupt ends it")?;
+                holds(scope.interrupted().is_some(), "and that was asked for")
+            });
+            let line = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let is_waiting = || numbers.iter().any(|nr| line("syscall").starts_with(&format!("{nr} ")));
+            for _ in 0..3 {
+                common::wait_until(|| line("stat").contains(") S ") && is_waiting());
+                assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+                common::wait_until(|| line("stat").contains(") T "));
+                assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+            }
+            common::wait_until(|| line("stat").contains(") S ") && is_waiting());
+            assert_eq!(unsafe { libc::kill(pid, sig) }, 0);
+            ends_well(pid);
+        }
+    }
+}
+
 static PARENT: AtomicI32 = AtomicI32::new(0);
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -159,8 +218,8 @@ fn raise(sig: i32) {
     common::set_mask(outer);
 }
 
-/// A thread raises its scope's own number, over a handler that counts, while another signal's handler forks on it wherever it stands: in its own code,
-/// in our handler's caller, in the one that counts. Parent and children each count what they raised, to the last one.
+/// A thread raises its scope's own number, over a handler that counts, while another signal's handler forks on it wherever it stands: in its own
+/// code, in our handler's caller, in the one that counts. Parent and children each count what they raised, to the last one.
 #[test]
 fn raise_loses_nothing_while_a_handler_forks() {
     const RAISED: u64 = 1000;

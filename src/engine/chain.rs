@@ -20,7 +20,7 @@ use crate::signal::Signal;
 /// Whose turn it is.
 pub(super) fn forward(frame: &Frame, caller: Caller, slot: &Slot) {
     let (next, inside) = match caller {
-        Caller::Kernel => (slot.behind(), frame.first()),
+        Caller::Kernel | Caller::Stripped => (slot.behind(), frame.first()),
         Caller::Dispatcher | Caller::Bare => next_of_dispatcher(frame, caller, slot),
     };
     if let Some(behind) = next {

@@ -14,7 +14,7 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
-use crate::engine::{chain, foreign, nested, provenance, resend, turn};
+use crate::engine::{chain, foreign, nested, provenance, resend, standing, turn};
 use crate::kernel::decide::{Place, Then, decide};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::send::Info;
@@ -27,8 +27,10 @@ pub(super) fn on_signal(frame: &Frame) {
     let caller = frame.check();
     let record = Record::of(raw::gettid());
     let lane = record.and_then(|record| record.lane(frame.sig));
-    if caller == Caller::Bare {
-        return without_info(frame, lane);
+    match caller {
+        Caller::Bare => return without_info(frame, lane),
+        Caller::Stripped => return of_a_stripped_action(frame, lane),
+        Caller::Kernel | Caller::Dispatcher => {}
     }
     let info = frame.info();
     let ours = if provenance::is_ours(&info, lane) {
@@ -41,9 +43,7 @@ pub(super) fn on_signal(frame: &Frame) {
         foreign::arrived(frame, caller, &info, lane);
         merged
     };
-    if let Some(lane) = lane.filter(|lane| !lane.is_closing() && lane.record.window.pending.load(SeqCst) != 0) {
-        end_the_call(frame, caller, lane, ours);
-    }
+    lane.into_iter().for_each(|lane| end_the_call(frame, caller, lane, ours));
 }
 
 fn landed(lane: &Lane, info: &Info, caller: Caller) {
@@ -59,6 +59,9 @@ fn landed(lane: &Lane, info: &Info, caller: Caller) {
 
 /// Rows 4 to 8. `ours`: one of ours arrived, perhaps merged into another.
 fn end_the_call(frame: &Frame, caller: Caller, lane: &Lane, ours: bool) {
+    if lane.is_closing() || lane.record.window.pending.load(SeqCst) == 0 {
+        return;
+    }
     let Some(registers) = frame.registers(caller) else { return };
     let stub = Labels::of_the_stub();
     let place = Place::of(registers.pc(), &stub);
@@ -79,5 +82,23 @@ fn without_info(frame: &Frame, lane: Option<&Lane>) {
     match lane.filter(|lane| lane.is_out()) {
         Some(lane) => lane.landed(),
         None => chain::forward(frame, Caller::Bare, Slot::of(frame.sig)),
+    }
+}
+
+/// Somebody has put our handler back without its flags (see `standing`): mended, and what came is taken to be ours while one of ours is out.
+fn of_a_stripped_action(frame: &Frame, lane: Option<&Lane>) {
+    standing::is_ours(frame.sig);
+    frame.blank_info();
+    match lane.filter(|lane| lane.is_out() || lane.timer.is_armed()) {
+        Some(lane) => {
+            lane.record.open(lane.sig);
+            lane.landed();
+            lane.timer.expired();
+            if !lane.is_closing() {
+                resend::again(lane, Caller::Kernel);
+            }
+            end_the_call(frame, Caller::Kernel, lane, true);
+        }
+        None => foreign::arrived(frame, Caller::Kernel, &frame.info(), lane),
     }
 }

@@ -22,11 +22,18 @@ pub(super) fn fence(lane: &Lane) {
     static SERIAL: AtomicU64 = AtomicU64::new(1);
     let fence = Info::ours(lane.sig, provenance::fence(SERIAL.fetch_add(1, SeqCst)));
     let is_standard = Signal::from(lane.sig).is_standard();
+    if !lane.is_out() && !lane.timer.is_made() {
+        return; // nothing of ours can be queued: what is there stays untouched
+    }
     if is_standard {
         lane.timer.run_out(); // invariant 3
     }
+    if lane.expects_plain() {
+        return without_fence(lane);
+    }
     lane.count_sent(); // with a full queue it comes blank
-    if lane.expects_plain() || send::to_thread(lane.record.tid(), &fence).is_err() {
+    if send::to_thread(lane.record.tid(), &fence).is_err() {
+        lane.landed();
         return without_fence(lane);
     }
     if is_standard {
@@ -66,11 +73,14 @@ fn put_back_foreign(lane: &Lane, info: &Info) {
     }
 }
 
-/// The queue is full, or a filter lets no siginfo through: takes until nothing comes. What was foreign is given back when the lane has ended.
+/// The queue is full, or a filter lets no siginfo through: takes until nothing comes; for ours no more than as many as are out. What was foreign is
+/// given back when the lane has ended.
 fn without_fence(lane: &Lane) {
     while let Some(info) = take(lane.sig) {
-        if !provenance::is_ours(&info, Some(lane)) {
-            lane.held.push(&info);
+        match provenance::is_ours(&info, Some(lane)) {
+            true if provenance::is_expiry(&info) => lane.timer_landed(),
+            true => lane.landed(),
+            false => _ = lane.held.push(&info),
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::engine::node::Link;
 use crate::engine::record::Record;
 use crate::engine::resend;
 use crate::engine::slot::Slot;
-use crate::kernel::{mask, pid};
+use crate::kernel::mask::{self, Mask};
+use crate::kernel::pid;
 
 /// For a child of a raw `clone`, which no handler of pthread_atfork(3) saw: puts it right at the first use, whatever that is.
 pub(crate) fn check() {
@@ -23,12 +24,16 @@ pub(crate) fn check() {
     }
 }
 
-/// Puts the copy right.
+/// Puts the copy right; once.
 pub(super) fn in_child() {
+    if pid::is_noted() {
+        return;
+    }
     let saved = mask::block_all();
     pid::note_fork();
     let mine = Record::current();
     Record::forget_others(mine);
+    let shut = mine.map_or(0, |record| record.shut.swap(0, SeqCst)); // what was to come again was queued in the parent
     if let Some(record) = mine {
         adopt(record);
     }
@@ -36,7 +41,7 @@ pub(super) fn in_child() {
         let lane = mine.and_then(|record| record.lane(sig)).filter(|lane| lane.has_scopes());
         slot.after_fork(lane.is_some(), lane.is_some_and(Lane::was_blocked), |link| is_listed(mine, link));
     }
-    mask::set(saved);
+    mask::set(Mask(saved.0 & !shut));
 }
 
 fn adopt(record: &'static Record) {
@@ -47,7 +52,7 @@ fn adopt(record: &'static Record) {
     }
     record.lanes().for_each(Lane::after_fork);
     record.lower();
-    resend::renew(record); // what was asked before the fork, of scopes that live on here
+    resend::renew_in_child(record); // what was asked before the fork, of scopes that live on here
 }
 
 fn is_listed(record: Option<&Record>, link: Link) -> bool {

@@ -116,7 +116,7 @@ impl Gate {
         live(self.word.load(SeqCst), generation)
     }
 
-    /// A request (protocol 2.3).
+    /// A request (protocol 2.4).
     pub(crate) fn ask(&self, generation: u32, request: Request) -> Answer {
         let mut word = self.word.load(SeqCst);
         loop {
@@ -127,7 +127,9 @@ impl Gate {
                 return Answer::Refused;
             }
             let kept = word & HELD != 0;
-            let next = (word & !(SEEN | ONCE) | request.bits()) + u64::from(!kept);
+            let insisted = word & (PENDING | SEEN | ONCE) == PENDING; // somebody waits who wants it sent again
+            let bits = if insisted { request.bits() & !ONCE } else { request.bits() };
+            let next = (word & !(SEEN | ONCE) | bits) + u64::from(!kept);
             match self.word.compare_exchange(word, next, SeqCst, SeqCst) {
                 Ok(_) if kept => return Answer::Kept,
                 Ok(_) => return Answer::Inside,

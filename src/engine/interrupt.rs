@@ -12,12 +12,11 @@
 use crate::atomic::SeqCst;
 use crate::delivery::Delivery;
 use crate::engine::gate::{Answer, Request};
-use crate::engine::hooks::handler;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
-use crate::engine::{provenance, resend};
+use crate::engine::{provenance, resend, standing};
+use crate::kernel::mask;
 use crate::kernel::send::{self, Info};
-use crate::kernel::{action, mask};
 use nix::errno::Errno;
 
 /// Interrupts a scope.
@@ -63,7 +62,7 @@ fn inside(link: Link, request: Request) -> Delivery {
     let Some(record) = node.record() else { return Delivery::Gone };
     record.window.pending.store(1, SeqCst);
     let Some(lane) = record.lane(node.sig()) else { return Delivery::Gone };
-    if !is_ours_standing(lane.sig) {
+    if !standing::is_ours(lane.sig) {
         return Delivery::Displaced;
     }
     let pauses = node.pauses();
@@ -92,11 +91,6 @@ fn throttled(lane: &Lane) -> Delivery {
         Errno::EAGAIN if resend::start_at_once(lane) => Delivery::Sent,
         errno => Delivery::Refused(errno),
     }
-}
-
-/// Whether our handler stands in the action: a signal would go to a stranger otherwise.
-pub(super) fn is_ours_standing(sig: i32) -> bool {
-    action::current(sig).is_ok_and(|action| action.handler == handler())
 }
 
 /// By rt_tgsigqueueinfo; by tgkill where a filter refuses that to this thread.

@@ -33,7 +33,6 @@ pub(crate) struct Node {
     /// Index plus one of the next scope of the thread, further in; 0 for the last.
     pub(crate) next: AtomicU32,
     /// Order of making, over all scopes of the process.
-    #[allow(dead_code)] // what a shield and a deadline compare
     pub(crate) serial: AtomicU64,
 }
 

@@ -16,7 +16,7 @@ use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::lane::{LOST_AFTER, Lane};
 use crate::engine::node::Node;
 use crate::engine::record::Record;
-use crate::engine::{interrupt, provenance};
+use crate::engine::{interrupt, provenance, standing};
 use crate::kernel::frame::Caller;
 use crate::kernel::{clock, raw, timer};
 use crate::resend::{Pauses, Resend};
@@ -30,6 +30,8 @@ const NONE: i32 = -1;
 pub(crate) struct Timer {
     id: AtomicI32,
     armed: AtomicU32,
+    /// It was set since it was stopped. (`armed` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
+    runs: AtomicU32,
     /// When it is to expire, in coarse milliseconds.
     due: AtomicU64,
     /// The pause that was taken last, in nanoseconds.
@@ -38,7 +40,13 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) const fn new() -> Timer {
-        Timer { id: AtomicI32::new(NONE), armed: AtomicU32::new(0), due: AtomicU64::new(0), pause: AtomicU64::new(0) }
+        Timer {
+            id: AtomicI32::new(NONE),
+            armed: AtomicU32::new(0),
+            runs: AtomicU32::new(0),
+            due: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
+        }
     }
 
     /// Whether an expiry is to be expected.
@@ -59,6 +67,7 @@ impl Timer {
     pub(super) fn forget(&self) {
         self.id.store(NONE, SeqCst);
         self.armed.store(0, SeqCst);
+        self.runs.store(0, SeqCst);
     }
 
     /// The thread ends.
@@ -70,10 +79,10 @@ impl Timer {
         }
     }
 
-    /// Stops it, if it is armed, and forgets how often it was.
+    /// Stops it, if it was set, and forgets how often it was.
     pub(super) fn stop(&self) {
         self.pause.store(0, SeqCst);
-        if self.armed.load(SeqCst) != 0 {
+        if self.runs.swap(0, SeqCst) != 0 {
             let id = self.id.load(SeqCst);
             if id != NONE {
                 let _ = timer::set(id, 0);
@@ -138,6 +147,7 @@ fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
         return Ok(());
     }
     lane.expect_expiry();
+    lane.timer.runs.store(1, SeqCst);
     lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
     timer::set(id, pause)
 }
@@ -158,7 +168,7 @@ pub(super) fn start_at_once(lane: &Lane) -> bool {
 /// The timer has expired: if somebody still waits, it is armed anew (invariant 2).
 pub(super) fn again(lane: &Lane, caller: Caller) {
     if let Some(pauses) = wanted(lane)
-        && (caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig))
+        && (caller == Caller::Kernel || standing::is_ours(lane.sig))
     {
         let _ = arm(lane, lane.timer.next_pause(pauses));
     }
@@ -166,7 +176,7 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
 
 /// One of ours was taken out of the queue by the thread itself: for what nobody has acknowledged it is sent again, and lands when the handler returns.
 pub(super) fn after_taking(lane: &Lane) {
-    if scopes(lane).any(|node| node.gate.is_unseen()) && interrupt::is_ours_standing(lane.sig) {
+    if scopes(lane).any(|node| node.gate.is_unseen()) && standing::is_ours(lane.sig) {
         if let Some(pauses) = wanted(lane) {
             start(lane, pauses);
         }
@@ -178,7 +188,7 @@ pub(super) fn after_taking(lane: &Lane) {
 
 /// The interrupt cannot be brought home now: the timer tries again, whether or not a resend was asked for.
 pub(super) fn by_timer(lane: &Lane, caller: Caller) {
-    if caller == Caller::Kernel || interrupt::is_ours_standing(lane.sig) {
+    if caller == Caller::Kernel || standing::is_ours(lane.sig) {
         let pauses = wanted(lane).unwrap_or(Resend::default().pauses());
         let _ = arm(lane, lane.timer.next_pause(pauses));
     }
@@ -187,7 +197,7 @@ pub(super) fn by_timer(lane: &Lane, caller: Caller) {
 /// The thread itself has opened gates, with all signals blocked: what was asked while they were held acts now.
 pub(super) fn renew(record: &Record) {
     for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
-        if !interrupt::is_ours_standing(lane.sig) {
+        if !standing::is_ours(lane.sig) {
             continue;
         }
         if let Some(pauses) = wanted(lane) {
@@ -195,6 +205,18 @@ pub(super) fn renew(record: &Record) {
         }
         if record.window.mark.load(SeqCst) != 0 && lane.take_off() && interrupt::send(lane).is_err() {
             lane.landed(); // for a call below this handler (row 6)
+        }
+    }
+}
+
+/// In a forked child: the same by the timer alone, and later. A child that does nothing but exec, in a handler above a call, must not hand a signal of
+/// ours to the new program; exec deletes timers.
+pub(super) fn renew_in_child(record: &Record) {
+    const LATER: u64 = 20_000_000;
+    for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
+        let comes_again = wanted(lane).is_some() || record.window.mark.load(SeqCst) != 0;
+        if comes_again && standing::is_ours(lane.sig) {
+            let _ = arm(lane, LATER);
         }
     }
 }

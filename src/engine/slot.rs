@@ -17,6 +17,7 @@ use crate::engine::hooks::handler;
 use crate::engine::node::Link;
 use crate::engine::pool::Pool;
 use crate::engine::record::LAST_SIGNAL;
+use crate::engine::standing;
 use crate::error::Refusal;
 use crate::kernel::action::{self, Action};
 use crate::kernel::{futex, mask, pid};
@@ -174,6 +175,7 @@ impl Slot {
         let standing = action::current(sig).map_err(Refusal::Os)?;
         if standing.handler == handler() {
             self.judge(allow_ignored)?; // somebody put back what they had saved: `behind` still tells what is behind
+            standing::is_ours(sig);
         } else {
             judge(sig, &standing, allow_ignored)?;
             self.remember(sig, standing);
@@ -331,7 +333,7 @@ fn judge(sig: i32, behind: &Action, allow_ignored: bool) -> Result<(), Refusal> 
 
 /// The flags of our handler in front of this action (protocol 10): what the kernel does besides calling a handler stays as it was. Where calls
 /// restart as before, our own signals end them by turning the restart (protocol 9).
-fn mirrored(behind: &Action) -> i32 {
+pub(super) fn mirrored(behind: &Action) -> i32 {
     let onstack = if behind.is_handler() { behind.flags as i32 & libc::SA_ONSTACK } else { libc::SA_ONSTACK };
     let restart = if behind.is_handler() { behind.flags as i32 & libc::SA_RESTART } else { libc::SA_RESTART };
     let children = behind.flags as i32 & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);

@@ -62,6 +62,11 @@ impl Action {
         let flags = self.flags & !SA_RESTORER | other.flags & SA_RESTORER;
         Action { flags, restorer: other.restorer, ..self }
     }
+    /// Our own, made of what somebody has left of it: its handler and its way back, with `flags` and every signal blocked.
+    pub(crate) const fn whole(self, flags: libc::c_int) -> Action {
+        let flags = (flags | libc::SA_SIGINFO) as u32 as u64 | self.flags & SA_RESTORER;
+        Action { flags, mask: Mask::ALL, ..self }
+    }
     pub(crate) const fn has(&self, flag: libc::c_int) -> bool {
         self.flags & (flag as u32 as u64) != 0
     }

@@ -9,6 +9,7 @@
 //! # Async-signal-safety
 //! Every function is.
 
+use crate::kernel::action;
 use crate::kernel::mask::{self, Mask};
 use crate::kernel::raw;
 use crate::kernel::registers::Registers;
@@ -28,6 +29,8 @@ pub(crate) struct Frame {
     context: *mut ucontext_t,
     entry_sp: usize,
     entry_mask: Mask,
+    /// Our handler's address.
+    own: usize,
 }
 
 /// Who called the handler, as far as the arguments tell.
@@ -35,6 +38,8 @@ pub(crate) struct Frame {
 pub(crate) enum Caller {
     /// The kernel.
     Kernel,
+    /// The kernel, by an action that is ours but for its flags: without a siginfo.
+    Stripped,
     /// A dispatcher, which passed a siginfo and a context that can be read.
     Dispatcher,
     /// A dispatcher that passed nothing to be believed: `old.sa_handler(sig)`.
@@ -55,8 +60,8 @@ pub(crate) struct Forwards {
 
 impl Frame {
     /// Blocks every signal, if they are not: whoever calls.
-    pub(super) fn begin(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) -> Frame {
-        Frame { sig, info: info.cast(), context: context.cast(), entry_sp, entry_mask: mask::block_all() }
+    pub(super) fn begin(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize, own: usize) -> Frame {
+        Frame { sig, info: info.cast(), context: context.cast(), entry_sp, entry_mask: mask::block_all(), own }
     }
 
     /// Gives a dispatcher back the mask that it had. (Behind the kernel's own call all signals stay blocked until it returns to the thread.)
@@ -79,9 +84,15 @@ impl Frame {
     /// Judges the arguments. The kernel's frame has a fixed place relative to the stack pointer that it starts the handler with; anything
     /// else is probed before it is read.
     pub(crate) fn check(&self) -> Caller {
-        // A dispatcher that ends in a jump to us leaves the stack pointer as the kernel set it, but hardly every signal blocked.
-        if self.entry_mask.is_full() && from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
-            return Caller::Kernel;
+        if from_kernel(self.info as usize, self.context as usize, self.entry_sp) {
+            // A dispatcher that ends in a jump to us leaves the stack pointer as the kernel set it, but hardly every signal blocked.
+            if self.entry_mask.is_full() {
+                return Caller::Kernel;
+            }
+            // Nor does it jump when it does not stand itself: then somebody has put ours back without our mask, and perhaps without SA_SIGINFO.
+            if let Some(standing) = action::current(self.sig).ok().filter(|standing| standing.handler == self.own) {
+                return if standing.has(libc::SA_SIGINFO) { Caller::Kernel } else { Caller::Stripped };
+            }
         }
         let info = can_be_read(self.info as usize, size_of::<Info>());
         if !info || !can_be_read(self.context as usize, size_of::<ucontext_t>()) {
@@ -94,6 +105,13 @@ impl Frame {
     pub(crate) fn info(&self) -> Info {
         // SAFETY: `check` found 128 readable, aligned bytes; any bytes are an Info.
         unsafe { self.info.read() }
+    }
+
+    /// Writes a siginfo that says nothing but the number, where the kernel has written none. Only after [`check`](Frame::check) said
+    /// [`Caller::Stripped`].
+    pub(crate) fn blank_info(&self) {
+        // SAFETY: the kernel's own frame on this stack has room for one, whether or not it was filled.
+        unsafe { self.info.write(Info::blank(self.sig)) };
     }
 
     /// The mask that comes back when the handler returns. Only after [`check`](Frame::check).

@@ -3,8 +3,8 @@
 //! # Invariants
 //! 1. errno is the same when the handler returns as it was when it began.
 //! 2. While the handler runs every signal is blocked, whoever called it: by its own action's mask, or by its first system call.
-//! 3. Nothing here, nor in what it calls (`frame`, `send`, `mask`, `held`, and the engine's `deliver`, `foreign`, `interrupt`, `gate`), allocates,
-//!    locks, panics, formats, or touches a thread-local that may have to be made first.
+//! 3. Nothing here, nor in what it calls (`frame`, `registers`, `decide`, `stack`, `inject`, `send`, `timer`, `mask`, `held`, and the engine's `deliver`,
+//!    `nested`, `resend`, `turn`, `foreign`, `interrupt`, `gate`), allocates, locks, panics, formats, or touches a thread-local that may have to be made first.
 //!
 //! # Safety
 //! [`address`] is installed with SA_SIGINFO, so the kernel calls it with number, siginfo and context; what anybody else calls it with is
@@ -40,7 +40,7 @@ extern "C" fn entry<H: Hooks>(sig: c_int, info: *mut c_void, context: *mut c_voi
 
 extern "C" fn body<H: Hooks>(sig: c_int, info: *mut c_void, context: *mut c_void, entry_sp: usize) {
     let errno = Errno::last_raw();
-    let frame = Frame::begin(sig, info, context, entry_sp);
+    let frame = Frame::begin(sig, info, context, entry_sp, address::<H>());
     H::on_signal(&frame);
     frame.end();
     Errno::set_raw(errno);

@@ -42,7 +42,7 @@ pub(crate) fn register<H: Hooks>() -> Result<(), Errno> {
         return Ok(());
     }
     // Two threads may both come here: then both register for forks, which is told twice and does no harm, and one key is given back.
-    mask::measure();
+    let _ = mask::measure();
     pin::<H>();
     // SAFETY: a function of the right type that stays mapped.
     check(unsafe { libc::pthread_atfork(None, None, Some(in_child::<H>)) })?;

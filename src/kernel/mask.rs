@@ -46,9 +46,11 @@ impl Mask {
 static FULL: AtomicU64 = AtomicU64::new(!(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1)));
 
 /// Looks what can be blocked here. qemu-user has fewer real-time numbers than its guest knows of, and hands a handler the two bits, too.
-pub(crate) fn measure() {
+pub(crate) fn measure() -> Mask {
     let before = block_all();
-    FULL.store(swap(before).0, SeqCst);
+    let full = swap(before);
+    FULL.store(full.0, SeqCst);
+    full
 }
 
 const _: () = assert!(size_of::<libc::sigset_t>() >= 8 && align_of::<libc::sigset_t>() >= 8);
@@ -76,7 +78,7 @@ pub(crate) fn block_all() -> Mask {
     change(libc::SIG_SETMASK, Some(Mask::ALL))
 }
 
-/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 1.
+/// Sets the mask. What this opens and was queued is delivered before it returns: the barrier of protocol 7.
 pub(crate) fn set(mask: Mask) {
     change(libc::SIG_SETMASK, Some(mask));
 }
@@ -86,9 +88,10 @@ pub(crate) fn swap(mask: Mask) -> Mask {
     change(libc::SIG_SETMASK, Some(mask))
 }
 
-/// Asks for the mask: a system call, hence a barrier for the numbers that are open.
+/// Asks for the mask: a system call, hence a barrier for the numbers that are open. It is asked by blocking nothing: qemu-user answers a bare question
+/// by itself, without a call of the host, so without looking for signals.
 pub(crate) fn get() -> Mask {
-    change(libc::SIG_SETMASK, None)
+    change(libc::SIG_BLOCK, Some(Mask(0)))
 }
 
 /// Blocks one number; returns the mask before.

@@ -54,9 +54,20 @@ pub(crate) fn note_fork() {
     note();
 }
 
+/// Whether this process has been noted: the copy that a forked child is was put right already. A handler of pthread_atfork(3) may come after code that
+/// noticed by itself, and may have been registered twice.
+pub(crate) fn is_noted() -> bool {
+    let noted = PAGE.get().map_or_else(|| NOTED.load(SeqCst), |word| word.load(SeqCst));
+    noted == raw::getpid()
+}
+
+/// For where there is no page.
+static NOTED: AtomicU32 = AtomicU32::new(0);
+
 /// Writes the id of the process that calls it; maps the page at the first call. Without a page (no memory, or a kernel without the advice)
 /// every look is a system call.
 pub(crate) fn note() {
+    NOTED.store(raw::getpid(), SeqCst);
     if let Some(word) = PAGE.get().or_else(map) {
         word.store(raw::getpid(), SeqCst);
     }

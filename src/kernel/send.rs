@@ -39,6 +39,10 @@ impl Info {
     pub(crate) fn ours(sig: i32, value: u64) -> Info {
         Info { signo: sig, code: OUR_CODE, pid: pid::current(), value, ..Info::BLANK }
     }
+    /// With nothing in it but the number: SI_USER of process 0.
+    pub(crate) const fn blank(sig: i32) -> Info {
+        Info { signo: sig, ..Info::BLANK }
+    }
     /// What a standard signal looks like that came when the queue was full: SI_USER of pid 0 (`kernel/signal.c`, `collect_signal`).
     pub(crate) const fn is_blank(&self) -> bool {
         self.code == libc::SI_USER && self.pid == 0 && self.uid == 0

@@ -14,7 +14,7 @@
 mod emulation;
 #[allow(unused_imports)] // not every file needs each
 pub use emulation::{
-    emulated, number_from_proc, number_in_proc, patience, program, set_from_proc, skipped_if_emulated,
+    emulated, look_alike, number_from_proc, number_in_proc, patience, program, set_from_proc, skipped_if_emulated,
 };
 
 use std::process::{ExitStatus, Stdio};
@@ -195,7 +195,8 @@ impl State {
         let tid = gettid();
         State {
             actions: (1..=64).filter(|s| ![9, 19].contains(s)).map(action).collect(),
-            blocked: status_bits(tid, "SigBlk:"),
+            // An emulator never blocks what it needs itself.
+            blocked: if emulated() { mask() } else { status_bits(tid, "SigBlk:") },
             pending: status_bits(tid, "SigPnd:") | status_bits(tid, "ShdPnd:"),
             caught: status_bits(tid, "SigCgt:"),
             ignored: status_bits(tid, "SigIgn:"),

@@ -44,6 +44,9 @@ pub(crate) struct ModelLane {
     pub(crate) runs: u64,
 }
 
+/// Whether the latest request wants no resend.
+pub(crate) type Once = bool;
+
 #[derive(Debug)]
 pub(crate) struct ModelScope {
     pub(crate) id: usize,
@@ -52,17 +55,22 @@ pub(crate) struct ModelScope {
     by_remote: bool,
     by_signal: bool,
     seen: bool,
-    /// Its requests are sent again.
+    /// Its requests are sent again, but for those that say otherwise.
     resends: bool,
+    once: Once,
 }
 
 /// After this time a signal that has not landed may be taken to be lost, and another be sent.
 const YOUNG: Duration = Duration::from_millis(50);
 
 impl ModelScope {
-    /// A timer may be armed for it.
-    fn is_resent(&self) -> bool {
+    /// A timer may be armed for it. (One that was is not stopped by a later request for one signal.)
+    fn may_be_resent(&self) -> bool {
         self.resends && self.is_asked() && !self.seen
+    }
+    /// One is.
+    fn is_resent(&self) -> bool {
+        self.may_be_resent() && !self.once
     }
     pub(crate) fn is_asked(&self) -> bool {
         self.by_remote || self.by_signal
@@ -77,8 +85,8 @@ pub(crate) struct Model {
     pub(crate) lanes: BTreeMap<Number, ModelLane>,
     /// Outermost first.
     pub(crate) scopes: Vec<ModelScope>,
-    /// Tickets not entered, and whether they were interrupted.
-    pub(crate) tickets: BTreeMap<usize, bool>,
+    /// Tickets not entered, and whether they were interrupted: by a request for one signal, or for as many as it takes.
+    pub(crate) tickets: BTreeMap<usize, Option<Once>>,
 }
 
 impl Model {
@@ -95,7 +103,7 @@ impl Model {
         self.scopes.iter_mut().find(|s| s.id == id)
     }
 
-    pub(crate) fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: bool, resends: bool) {
+    pub(crate) fn enter(&mut self, id: usize, number: Number, policy: Foreign, asked: Option<Once>, resends: bool) {
         let lane = self.lane(number);
         lane.scopes += 1;
         if lane.scopes == 1 {
@@ -106,7 +114,8 @@ impl Model {
             let pending = std::mem::take(&mut lane.queued);
             lane.held.add(number, pending); // only a blocked number has some
         }
-        self.scopes.push(ModelScope { id, number, policy, by_remote: asked, by_signal: false, seen: false, resends });
+        let (by_remote, once) = (asked.is_some(), asked == Some(true));
+        self.scopes.push(ModelScope { id, number, policy, by_remote, by_signal: false, seen: false, resends, once });
     }
 
     pub(crate) fn leave(&mut self, id: usize) {
@@ -157,7 +166,7 @@ impl Model {
                 }
                 Foreign::InterruptOnce if decides && scope.by_signal => {}
                 policy => {
-                    (scope.by_signal, scope.seen) = (true, false);
+                    (scope.by_signal, scope.seen, scope.once) = (true, false, false);
                     chains &= !decides || policy == Foreign::InterruptAndChain;
                 }
             }
@@ -174,19 +183,24 @@ impl Model {
     }
 
     /// Whether a timer may be armed.
-    fn is_resent(&self, number: Number) -> bool {
-        self.scopes.iter().any(|s| s.number == number && s.is_resent())
+    fn may_be_resent(&self, number: Number) -> bool {
+        self.scopes.iter().any(|s| s.number == number && s.may_be_resent())
     }
 
     /// The numbers that a timer may be armed for, as a mask.
     pub(crate) fn resent(&self) -> u64 {
-        let numbers = NUMBERS.into_iter().filter(|number| self.is_resent(*number));
+        let numbers = NUMBERS.into_iter().filter(|number| self.may_be_resent(*number));
         numbers.fold(0, |mask, number| mask | 1 << (number.raw() - 1))
+    }
+
+    /// Whether a plain call is to be ended by a resend, however many signals there were before it.
+    pub(crate) fn ends_plain_calls(&self) -> bool {
+        self.scopes.iter().any(|s| s.is_resent() && !self.lanes[&s.number].blocked)
     }
 
     /// The user blocks a number: what a timer sends stays in the queue.
     pub(crate) fn block(&mut self, number: Number) {
-        let resent = self.is_resent(number);
+        let resent = self.may_be_resent(number);
         let lane = self.lane(number);
         lane.blocked = true;
         lane.ours_queued |= resent;
@@ -195,7 +209,7 @@ impl Model {
 
     /// One foreign signal is sent. Returns how, since the kernel merges a thread's standard signal into ours if that lies there.
     pub(crate) fn signal(&mut self, number: Number, how: How) -> How {
-        let resent = self.is_resent(number);
+        let resent = self.may_be_resent(number);
         let lane = self.lane(number);
         let merges = number.is_standard() && (lane.ours_queued || resent);
         let how = if merges && matches!(how, How::Raise | How::PthreadKill) { How::Kill } else { how };
@@ -212,14 +226,16 @@ impl Model {
 
     /// A request, and what was answered, if anybody knows. Returns what may be answered: `Held` for what is on its way, which a resend that is armed
     /// is for as long as nobody acknowledges the request (but it is not always armed: between an expiry and the next, say).
-    pub(crate) fn interrupt(&mut self, id: usize, answer: Option<Delivery>) -> Vec<Delivery> {
+    pub(crate) fn interrupt(&mut self, id: usize, once: Once, answer: Option<Delivery>) -> Vec<Delivery> {
         if let Some(asked) = self.tickets.get_mut(&id) {
-            *asked = true;
+            *asked = Some(once && *asked != Some(false));
             return vec![Delivery::Held];
         }
         let Some(scope) = self.scope(id) else { return vec![Delivery::Gone] };
-        let (number, repeats, resends) = (scope.number, scope.is_resent() && scope.by_remote, scope.resends);
-        (scope.by_remote, scope.seen) = (true, false);
+        let insisted = scope.is_asked() && !scope.seen && !scope.once;
+        let repeats = scope.is_resent() && scope.by_remote && !once;
+        let (number, resends) = (scope.number, scope.resends);
+        (scope.by_remote, scope.seen, scope.once) = (true, false, once && !insisted);
         let lane = self.lane(number);
         let allowed = match lane.in_flight {
             Some(since) if since.elapsed() < YOUNG && !lane.blurred => vec![Delivery::Held],
@@ -233,7 +249,7 @@ impl Model {
                 lane.in_flight = Some(Instant::now());
             }
             lane.ours_queued = true;
-            lane.blurred |= resends;
+            lane.blurred |= resends && !once;
         } else {
             lane.in_flight = None;
         }
@@ -262,8 +278,8 @@ impl Model {
     pub(crate) fn wait(&self, id: usize) -> Status {
         let scope = self.scopes.iter().find(|s| s.id == id);
         match (self.tickets.get(&id), scope) {
-            (Some(true), _) => Status::StillRunning,
-            (Some(false), _) => Status::Acknowledged,
+            (Some(Some(_)), _) => Status::StillRunning,
+            (Some(None), _) => Status::Acknowledged,
             (None, Some(scope)) if scope.is_asked() && !scope.seen => Status::StillRunning,
             (None, Some(_)) => Status::Acknowledged,
             (None, None) => Status::Closed,

@@ -51,7 +51,7 @@ pub(crate) fn choose(place: u8, len: usize) -> Option<usize> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     /// The scoped thread itself.
     Itself,
@@ -94,6 +94,8 @@ pub(crate) enum Op {
     Interrupt {
         remote: u8,
         by: By,
+        /// By one signal. (A guard never is.)
+        once: bool,
     },
     Signal {
         number: Number,
@@ -118,6 +120,10 @@ pub(crate) enum Op {
     Wait {
         remote: u8,
     },
+    /// A plain read that only a resend can end; if there is to be one.
+    Read,
+    /// A read of the crate's own: of nothing, which an interrupt ends; of something, if none is pending.
+    Call,
     Drop {
         scope: u8,
         leave: bool,
@@ -172,7 +178,7 @@ fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
         1 => Just(Op::MakeTicket),
         2 => (any::<u8>(), enter()).prop_map(|(ticket, (number, policy))| Op::EnterTicket { ticket, number, policy }),
         1 => any::<u8>().prop_map(|ticket| Op::DropTicket { ticket }),
-        8 => (any::<u8>(), by).prop_map(|(remote, by)| Op::Interrupt { remote, by }),
+        8 => (any::<u8>(), by, any::<bool>()).prop_map(|(remote, by, once)| Op::Interrupt { remote, by, once }),
         7 => (number(), how).prop_map(|(number, how)| Op::Signal { number, how }),
         4 => number().prop_map(|number| Op::Block { number }),
         2 => number().prop_map(|number| Op::Unblock { number }),
@@ -181,6 +187,8 @@ fn op(numbers: Vec<Number>) -> impl Strategy<Value = Op> {
         2 => any::<u8>().prop_map(|scope| Op::Look { scope }),
         1 => (0..3u8).prop_map(|eintrs| Op::Retry { eintrs }),
         1 => any::<u8>().prop_map(|remote| Op::Wait { remote }),
+        2 => Just(Op::Read),
+        1 => Just(Op::Call),
         3 => (any::<u8>(), any::<bool>()).prop_map(|(scope, leave)| Op::Drop { scope, leave }),
     ];
     simple.prop_recursive(2, 24, 8, |op| {

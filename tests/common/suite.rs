@@ -2,8 +2,9 @@
 //! `#[path = "common/suite.rs"] mod suite;` beside `mod common;` and `#[path = "common/counting.rs"] mod counting;`.
 //!
 //! *Early*: the interrupt is pending before the call is made. *In time*: it comes while the call is blocked. *Together*: it
-//! comes with what the call waits for. *Foreign*: other signals come while it is blocked, and no interrupt. After the first two the scope is cleared and
-//! the call made again: it blocks, and what it gives when it is let go is what it would have given the first time. So nothing was done, and nothing lost.
+//! comes with what the call waits for. *Foreign*: other signals come while it is blocked, and no interrupt. After the first two the scope is
+//! cleared and the call made again: it blocks, and what it gives when it is let go is what it would have given the first time. So nothing was done,
+//! and nothing lost.
 #![allow(
     dead_code,
     missing_docs,

@@ -139,8 +139,8 @@ static FUNCTION: AtomicUsize = AtomicUsize::new(0);
 #[cfg(target_arch = "x86_64")]
 const TRAP_FLAG: i64 = 0x100;
 
-/// SIGTRAP, after each instruction: those of the function that is looked at are walked from. Where the function is left there are no more: what follows
-/// may block all signals, and a trap that is blocked kills.
+/// SIGTRAP, after each instruction: those of the function that is looked at are walked from. Where the function is left there are no more: what
+/// follows may block all signals, and a trap that is blocked kills.
 #[cfg(target_arch = "x86_64")]
 extern "C" fn stepped(_: c_int, _: *mut libc::siginfo_t, context: *mut libc::ucontext_t) {
     let pc = pc_of(context);

@@ -467,6 +467,11 @@ pub extern "C" fn jumping(_: c_int) {
     unsafe { siglongjmp(JUMP.load(SeqCst), 1) }
 }
 
+/// The last real-time number. An emulator has two fewer than it says.
+pub fn last_number() -> i32 {
+    if common::emulated() { libc::SIGRTMAX() - 2 } else { libc::SIGRTMAX() }
+}
+
 /// The numbers that the tests are made with: a standard one and a real-time one.
 pub fn numbers() -> [i32; 2] {
     [libc::SIGUSR1, libc::SIGRTMIN() + 3]

@@ -34,7 +34,7 @@ impl Window {
     }
 }
 
-/// How a call gets to the kernel: past a window, or straight on a thread that never had a scope.
+/// How a call gets to the kernel: past its thread's window; past one of its own, in which nothing is ever asked, on a thread that never had a scope.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Door<'a>(Option<&'a Window>);
 
