@@ -122,7 +122,7 @@ fn at_each_instruction_of_the_call_of_a_handler_an_interrupt_ends_the_call_below
         let (last, call) = (STEPS.load(SeqCst), CALL.load(SeqCst));
         assert!((1..last).contains(&call), "the call's instruction was met: {call} of {last}");
         // All instructions of the stub, and some of what is around it, which a debug build has many of.
-        let near = |when: &u32| (when + 24 >= call && *when <= call + 16) || when % (last / 60 + 1) == 0;
+        let near = |when: &u32| (when + 24 >= call && *when <= call + 16) || when.is_multiple_of(last / 60 + 1);
         let answers: Vec<_> =
             (0..last).filter(near).filter_map(|when| round(&subject, foreign, when, &mut tally)).collect();
         let read = answers.iter().filter(|read| **read).count();
