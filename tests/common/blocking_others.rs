@@ -125,7 +125,7 @@ fn connect() -> Blocking {
             }
             // The one that waited looks for the name again.
             let mut ready = readable(listener.as_raw_fd());
-            assert_eq!(unsafe { libc::poll(&mut ready, 1, 10_000) }, 1);
+            unsafe { libc::poll(&mut ready, 1, 10_000) };
             std::fs::remove_file(&path).expect("the socket's name");
         }),
         told: Told::Nothing,
