@@ -90,12 +90,14 @@ impl Record {
         record
     }
 
+    /// Begins with the calling thread's stack, and nothing on it.
     fn note_stack(&self) {
         let Stack { low, high } = Stack::of_thread();
         self.stack[0].store(low, SeqCst);
         self.stack[1].store(high, SeqCst);
         self.window.mark.store(0, SeqCst);
         self.shut.store(0, SeqCst);
+        self.below.iter().for_each(|mark| mark.store(0, SeqCst)); // of the thread that had the record before
     }
 
     /// The stack that the thread was made with.
