@@ -18,14 +18,14 @@ fn storm(name: &str, wait: impl Fn(&PipeReader), interrupt: impl Fn() + Send) ->
                 (0..round % 3000).for_each(|_| hint::spin_loop());
                 pthread_kill(this, Signal::SIGUSR1)?; // somebody else's
                 interrupt();
+                let mut sleeps = false;
                 while is_back.recv_timeout(Duration::from_millis(1)).is_err() {
-                    let sleeps = fs::read_to_string(format!("/proc/{}/syscall", process::id()))?.starts_with(&asleep);
-                    if is_back.try_recv().is_ok() {
-                        break; // it is in the next round by now
-                    } else if sleeps {
+                    if sleeps {
                         lost += 1;
                         writer.write_all(&[0])?;
                     }
+                    let of = |file| fs::read_to_string(format!("/proc/{}/{file}", process::id()));
+                    sleeps = of("syscall")?.starts_with(&asleep) && of("stat")?.contains(") S "); // R: it is being woken
                 }
             }
             println!("{name}: {ROUNDS} rounds, {lost} lost");
