@@ -14,7 +14,7 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
-use crate::engine::{chain, foreign, nested, provenance, resend, standing, turn};
+use crate::engine::{chain, deadline, foreign, nested, provenance, resend, standing, turn};
 use crate::kernel::decide::{Place, Then, decide};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::send::Info;
@@ -48,11 +48,17 @@ pub(super) fn on_signal(frame: &Frame) {
 
 fn landed(lane: &Lane, info: &Info, caller: Caller) {
     lane.record.open(lane.sig);
-    if !provenance::is_expiry(info) {
-        return lane.landed();
+    let is_expiry = provenance::is_expiry(info);
+    if is_expiry {
+        lane.timer_landed()
+    } else {
+        lane.landed()
     }
-    lane.timer_landed();
-    if !lane.is_closing() {
+    if lane.is_closing() {
+        return;
+    }
+    deadline::mark_due(lane); // by the clock: what an expiry was set for is not to be told
+    if is_expiry {
         resend::again(lane, caller);
     }
 }
@@ -90,12 +96,13 @@ fn without_info(frame: &Frame, lane: Option<&Lane>) {
 fn of_a_stripped_action(frame: &Frame, lane: Option<&Lane>) {
     standing::is_ours(frame.sig);
     frame.blank_info();
-    match lane.filter(|lane| lane.is_out() || lane.timer.is_armed()) {
+    match lane.filter(|lane| lane.is_out() || lane.timer.may_have_expired()) {
         Some(lane) => {
             lane.record.open(lane.sig);
             lane.landed();
             lane.timer.expired();
             if !lane.is_closing() {
+                deadline::mark_due(lane);
                 resend::again(lane, Caller::Kernel);
             }
             end_the_call(frame, Caller::Kernel, lane, true);

@@ -1,4 +1,4 @@
-//! The lane's timer: what sends again when one signal was not enough (protocol 8).
+//! The lane's timer: what sends again when one signal was not enough, and what brings a deadline (protocol 8).
 //!
 //! # Invariants
 //! 1. A sender arms on the change from idle only. A timer that is set anew may take back an expiry that is queued, and with it a signal that was
@@ -7,18 +7,24 @@
 //!    either seen by that look, or its sender finds the timer idle and arms it.
 //! 3. The timer is made once for a lane and a thread, kept, and deleted when the thread ends; in a forked child its id is forgotten, not
 //!    deleted, since it may be another timer's there.
-//! 4. `armed` that has outlived its expiry by [`LOST_AFTER`] is taken for idle: somebody ate the signal, or the number is blocked.
+//! 4. `armed` speaks of the resend. `next` is the lane's next deadline; whoever sets the timer, for whatever, sets it no later than that, and looks at
+//!    `next` again afterwards, since the thread may have set an earlier one in between.
+//! 5. The thread sets the timer for its deadlines without regard to who has armed it, so it looks at the gates afterwards ([`look_again`], [`renew`]): a
+//!    request whose sender was overtaken is armed anew.
+//! 6. `armed` that has outlived its expiry by [`LOST_AFTER`] is taken for idle: somebody ate the signal, or the number is blocked.
 //!
 //! # Async-signal-safety
 //! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `armed` and the setting of the timer.
 
 use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
+use crate::engine::deadline::{self, Entry};
 use crate::engine::lane::{LOST_AFTER, Lane};
 use crate::engine::node::Node;
 use crate::engine::record::Record;
 use crate::engine::{interrupt, provenance, standing};
+use crate::kernel::clock::{self, NEVER};
 use crate::kernel::frame::Caller;
-use crate::kernel::{clock, raw, timer};
+use crate::kernel::{raw, timer};
 use crate::resend::{Pauses, Resend};
 use nix::errno::Errno;
 
@@ -36,6 +42,8 @@ pub(crate) struct Timer {
     due: AtomicU64,
     /// The pause that was taken last, in nanoseconds.
     pause: AtomicU64,
+    /// The lane's next deadline, in nanoseconds of CLOCK_MONOTONIC.
+    next: AtomicU64,
 }
 
 impl Timer {
@@ -46,6 +54,7 @@ impl Timer {
             runs: AtomicU32::new(0),
             due: AtomicU64::new(0),
             pause: AtomicU64::new(0),
+            next: AtomicU64::new(NEVER),
         }
     }
 
@@ -58,6 +67,25 @@ impl Timer {
         clock::coarse_milliseconds() > self.due.load(SeqCst).saturating_add(LOST_AFTER)
     }
 
+    /// The same, for a deadline too: what comes without a siginfo may be an expiry.
+    pub(crate) fn may_have_expired(&self) -> bool {
+        self.is_armed() || self.next() <= clock::now()
+    }
+
+    /// See `next`.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(SeqCst)
+    }
+
+    pub(super) fn note_next(&self, at: u64) {
+        self.next.store(at, SeqCst);
+    }
+
+    /// The pauses begin with the first again.
+    pub(super) fn begin_anew(&self) {
+        self.pause.store(0, SeqCst);
+    }
+
     /// It has expired.
     pub(super) fn expired(&self) {
         self.armed.store(0, SeqCst);
@@ -68,6 +96,7 @@ impl Timer {
         self.id.store(NONE, SeqCst);
         self.armed.store(0, SeqCst);
         self.runs.store(0, SeqCst);
+        self.next.store(NEVER, SeqCst);
     }
 
     /// The thread ends.
@@ -79,9 +108,10 @@ impl Timer {
         }
     }
 
-    /// Stops it, if it was set, and forgets how often it was.
+    /// Stops it, if it was set. Nobody is inside the lane's gates.
     pub(super) fn stop(&self) {
-        self.pause.store(0, SeqCst);
+        self.begin_anew();
+        self.next.store(NEVER, SeqCst);
         if self.runs.swap(0, SeqCst) != 0 {
             let id = self.id.load(SeqCst);
             if id != NONE {
@@ -146,10 +176,66 @@ fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
     if lane.timer.armed.swap(1, SeqCst) != 0 && !overdue {
         return Ok(());
     }
+    lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
+    set(lane, id, pause)
+}
+
+/// In a while, or at the next deadline if that comes first (invariant 4).
+fn set(lane: &Lane, id: i32, pause: u64) -> Result<(), Errno> {
     lane.expect_expiry();
     lane.timer.runs.store(1, SeqCst);
-    lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
-    timer::set(id, pause)
+    let mut next = lane.timer.next();
+    if next == NEVER {
+        timer::set(id, pause)?;
+    } else {
+        timer::set_at(id, clock::now().saturating_add(pause).min(next))?;
+    }
+    while lane.timer.next() < next {
+        next = lane.timer.next();
+        timer::set_at(id, clock::now().saturating_add(pause).min(next))?;
+    }
+    Ok(())
+}
+
+/// For a deadline that comes before what the timer may be set for. The caller looks again.
+pub(super) fn bring_forward(lane: &Lane, at: u64) {
+    lane.timer.note_next(at);
+    set_to_deadline(lane, at);
+}
+
+/// Sets it to the next deadline, or stops it, whatever it was set for; the pauses begin anew. The caller looks again.
+pub(super) fn retune(lane: &Lane) {
+    let next = deadline::earliest(lane);
+    lane.timer.begin_anew();
+    lane.timer.note_next(next);
+    if next != NEVER {
+        set_to_deadline(lane, next);
+    } else if lane.timer.runs.load(SeqCst) != 0 {
+        let _ = timer::set(lane.timer.id.load(SeqCst), 0);
+    }
+    lane.timer.armed.store(0, SeqCst);
+}
+
+/// The same where nobody is inside the lane's gates, so that it is known to be still afterwards.
+pub(super) fn retune_shut(lane: &Lane) {
+    if deadline::earliest(lane) == NEVER { lane.timer.stop() } else { retune(lane) }
+}
+
+fn set_to_deadline(lane: &Lane, at: u64) {
+    let id = lane.timer.id.load(SeqCst);
+    if id != NONE && standing::is_ours(lane.sig) {
+        lane.expect_expiry();
+        lane.timer.runs.store(1, SeqCst);
+        let _ = timer::set_at(id, at);
+    }
+}
+
+/// The timer was set for the deadlines alone: a request that found it armed is armed anew (invariant 5).
+pub(super) fn look_again(lane: &Lane) {
+    if let Some(pauses) = wanted(lane).filter(|_| standing::is_ours(lane.sig)) {
+        lane.timer.expired();
+        start(lane, pauses);
+    }
 }
 
 /// For a request that wants to be sent again.
@@ -165,18 +251,27 @@ pub(super) fn start_at_once(lane: &Lane) -> bool {
     lane.timer.is_made() && arm(lane, 1).is_ok()
 }
 
-/// The timer has expired: if somebody still waits, it is armed anew (invariant 2).
+/// The timer has expired: if somebody still waits, it is armed anew (invariant 2); else for the next deadline.
 pub(super) fn again(lane: &Lane, caller: Caller) {
-    if let Some(pauses) = wanted(lane)
-        && (caller == Caller::Kernel || standing::is_ours(lane.sig))
-    {
+    if caller != Caller::Kernel && !standing::is_ours(lane.sig) {
+        return;
+    }
+    if let Some(pauses) = wanted(lane) {
         let _ = arm(lane, lane.timer.next_pause(pauses));
+    } else if lane.timer.next() != NEVER {
+        let _ = timer::set_at(lane.timer.id.load(SeqCst), lane.timer.next());
+        look_again(lane); // a sender may have armed it in between
     }
 }
 
 /// One of ours was taken out of the queue by the thread itself: for what nobody has acknowledged it is sent again, and lands when the handler returns.
 pub(super) fn after_taking(lane: &Lane) {
-    if scopes(lane).any(|node| node.gate.is_unseen()) && standing::is_ours(lane.sig) {
+    deadline::mark_due(lane);
+    if lane.timer.next() != NEVER {
+        set_to_deadline(lane, lane.timer.next());
+        lane.timer.expired();
+    }
+    if has_unseen(lane) && standing::is_ours(lane.sig) {
         if let Some(pauses) = wanted(lane) {
             start(lane, pauses);
         }
@@ -196,7 +291,7 @@ pub(super) fn by_timer(lane: &Lane, caller: Caller) {
 
 /// The thread itself has opened gates, with all signals blocked: what was asked while they were held acts now.
 pub(super) fn renew(record: &Record) {
-    for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
+    for lane in record.lanes().filter(|lane| has_unseen(lane)) {
         if !standing::is_ours(lane.sig) {
             continue;
         }
@@ -213,18 +308,28 @@ pub(super) fn renew(record: &Record) {
 /// ours to the new program; exec deletes timers.
 pub(super) fn renew_in_child(record: &Record) {
     const LATER: u64 = 20_000_000;
-    for lane in record.lanes().filter(|lane| scopes(lane).any(|node| node.gate.is_unseen())) {
-        let comes_again = wanted(lane).is_some() || record.window.mark.load(SeqCst) != 0;
-        if comes_again && standing::is_ours(lane.sig) {
-            let _ = arm(lane, LATER);
+    let later = clock::now().saturating_add(LATER);
+    for lane in record.lanes().filter(|lane| lane.has_scopes()) {
+        let next = deadline::earliest(lane);
+        lane.timer.note_next(next);
+        let comes_again = has_unseen(lane) && (wanted(lane).is_some() || record.window.mark.load(SeqCst) != 0);
+        let at = if comes_again { later } else { next.max(later) };
+        if at != NEVER && prepare(lane).is_ok() {
+            set_to_deadline(lane, at);
         }
     }
 }
 
+/// Whether something is asked on this lane, or due, that nobody has acknowledged.
+fn has_unseen(lane: &Lane) -> bool {
+    scopes(lane).any(|node| node.gate.is_unseen()) || deadline::of_lane(lane).any(Entry::is_unseen)
+}
+
 /// The shortest of the pauses that requests of this lane want which nobody has acknowledged.
 pub(super) fn wanted(lane: &Lane) -> Option<Pauses> {
-    let wanting =
-        scopes(lane).filter(|node| node.gate.wants_resend()).map(Node::pauses).filter(|pauses| pauses.first != 0);
+    let asked = scopes(lane).filter(|node| node.gate.wants_resend()).map(Node::pauses);
+    let due = deadline::of_lane(lane).filter(|entry| entry.is_unseen()).filter_map(Entry::pauses);
+    let wanting = asked.chain(due).filter(|pauses| pauses.first != 0);
     wanting.reduce(|a, b| Pauses { first: a.first.min(b.first), ceiling: a.ceiling.min(b.ceiling) })
 }
 
