@@ -12,6 +12,7 @@
 //! Everything is.
 
 use crate::atomic::SeqCst;
+use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::{acknowledge, deadline, drain, fork, nested, resend};
 use crate::kernel::mask;
@@ -43,8 +44,15 @@ fn take_what_is_on_its_way(record: &Record) {
     live().for_each(acknowledge::quiet);
     record.lower();
     // Where the user has blocked the number, restoring the mask takes nothing.
-    live().filter(|lane| saved.has(lane.sig) && lane.is_dirty()).for_each(drain::fence);
+    live().filter(|lane| saved.has(lane.sig) && lane.is_dirty()).for_each(take_out);
     acknowledge::finish(record, saved);
+}
+
+/// Nobody is inside the lane's gates, and its timer is still: after this none of ours is out.
+fn take_out(lane: &Lane) {
+    drain::fence(lane);
+    lane.before_barrier();
+    lane.after_barrier();
 }
 
 /// Lowers the shield.
