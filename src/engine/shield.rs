@@ -76,6 +76,8 @@ fn act_on_what_was_kept(record: &Record, order: u64) {
     let live = || record.lanes().filter(|lane| lane.has_scopes());
     live().for_each(deadline::mark_due);
     record.lower();
+    // In a forked child a lane has no timer before it needs one; while they were shielded its deadlines needed none.
+    live().filter(|lane| deadline::is_waited_for(lane)).for_each(|lane| _ = resend::prepare(lane));
     live().for_each(resend::retune);
     resend::renew(record);
     mask::set(saved);
