@@ -230,6 +230,9 @@ pub(crate) fn end(tag: Tag) {
     if entry.generation.load(SeqCst) != tag.generation {
         return; // ended with its scope
     }
+    if entry.generation.load(SeqCst) != tag.generation {
+        return; // ended with its scope
+    }
     let Some(lane) = tag.lane() else { return give_back(tag.place) };
     nested::look(lane.record);
     unlink(lane.record, tag.place); // first: from here the handler leaves it alone
@@ -285,7 +288,8 @@ fn wait_for(lane: &Lane, entry: &Entry) {
         mark_due(lane);
         resend::renew(lane.record);
         mask::set(saved);
-    } else if at < lane.timer.next() {
+    } else if at <= lane.timer.next() {
+        // Also if it is the next already: a handler may have noted that, without cause to set the timer.
         resend::bring_forward(lane, at);
         resend::look_again(lane);
     }

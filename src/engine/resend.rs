@@ -222,12 +222,15 @@ pub(super) fn retune_shut(lane: &Lane) {
 }
 
 fn set_to_deadline(lane: &Lane, at: u64) {
-    let id = lane.timer.id.load(SeqCst);
-    if id != NONE && standing::is_ours(lane.sig) {
-        lane.expect_expiry();
-        lane.timer.runs.store(1, SeqCst);
-        let _ = timer::set_at(id, at);
+    if standing::is_ours(lane.sig) {
+        set_at(lane, at);
     }
+}
+
+fn set_at(lane: &Lane, at: u64) {
+    lane.expect_expiry();
+    lane.timer.runs.store(1, SeqCst);
+    let _ = timer::set_at(lane.timer.id.load(SeqCst), at); // without a timer there is no deadline: one is made first
 }
 
 /// The timer was set for the deadlines alone: a request that found it armed is armed anew (invariant 5).
@@ -259,7 +262,7 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
     if let Some(pauses) = wanted(lane) {
         let _ = arm(lane, lane.timer.next_pause(pauses));
     } else if lane.timer.next() != NEVER {
-        let _ = timer::set_at(lane.timer.id.load(SeqCst), lane.timer.next());
+        set_at(lane, lane.timer.next());
         look_again(lane); // a sender may have armed it in between
     }
 }
