@@ -6,18 +6,21 @@
 
 use eintr::nix::sys::wait::WaitPidFlag;
 use eintr::{Scope, Signal, sys};
+use std::os::fd::BorrowedFd;
 use std::{env, error::Error, io, thread, time::Duration};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let limit = Duration::from_millis(env::args().nth(1).map_or(Ok(300), |ms| ms.parse())?);
     // SAFETY: two C strings.
     let stream = unsafe { libc::popen(c"read line; exit 7".as_ptr(), c"w".as_ptr()) };
-    // A copy of the pipe's end: pclose(3) closes its own, and the child would end.
-    // SAFETY: `stream` was opened just now, if it is not null; dup(2) answers -1 otherwise.
-    let kept = if stream.is_null() { -1 } else { unsafe { libc::dup(libc::fileno(stream)) } };
-    if kept == -1 {
+    if stream.is_null() {
         return Err(io::Error::last_os_error().into());
     }
+    // SAFETY: `stream` was opened just now.
+    let end = unsafe { libc::fileno(stream) };
+    // A copy of the pipe's end: pclose(3) closes its own, and the child would end.
+    // SAFETY: the descriptor is the stream's, which is not closed meanwhile.
+    let kept = unsafe { BorrowedFd::borrow_raw(end) }.try_clone_to_owned()?;
 
     let scope = Scope::enter(Signal::unused().ok_or("every real-time signal is taken")?)?;
     let remote = scope.remote();
@@ -31,8 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("the watchdog: {:?}", watchdog.join().map_err(|_| "it panicked")?);
 
     scope.clear(); // the clean-up may take as long as it needs
-    // SAFETY: the descriptor was made above, and nobody else has it.
-    unsafe { libc::close(kept) }; // now the child ends
+    drop(kept); // now the child ends
     let ended = sys::wait4(None, WaitPidFlag::empty())?;
     println!("the child: {}", ended.ok_or("none has ended")?.1);
     Ok(())
