@@ -26,8 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         unsafe { libc::freeaddrinfo(list) };
         "an address".into()
     } else {
-        // SAFETY: gai_strerror(3) answers a C string that is never freed.
-        unsafe { CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy()
+        // SAFETY: an integer; the answer is a C string that is never freed (gai_strerror(3)).
+        let text = unsafe { libc::gai_strerror(code) };
+        // SAFETY: as said.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy()
     };
     println!("{what}, {}", if expired { format!("too late: after {took:?} of {limit:?}") } else { "in time".into() });
     Ok(())
