@@ -141,6 +141,13 @@ pub(super) fn mark_due(lane: &Lane) {
     lane.timer.note_next(earliest(lane));
 }
 
+/// The thread itself looks: what the clock says is so, whether or not the signal has come.
+pub(crate) fn notice(record: &Record) {
+    if record.deadlines.load(SeqCst) != 0 {
+        record.lanes().filter(|lane| lane.has_scopes()).for_each(mark_due);
+    }
+}
+
 /// An acknowledgement: what is due now is seen.
 pub(super) fn see_due(record: &Record) {
     if record.deadlines.load(SeqCst) != 0 {

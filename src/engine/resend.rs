@@ -208,8 +208,8 @@ pub(super) fn retune(lane: &Lane) {
     let next = deadline::earliest(lane);
     lane.timer.begin_anew();
     lane.timer.note_next(next);
-    if next != NEVER {
-        set_to_deadline(lane, next);
+    if next != NEVER && standing::is_ours(lane.sig) {
+        set_at(lane, next);
     } else if lane.timer.runs.load(SeqCst) != 0 {
         let _ = timer::set(lane.timer.id.load(SeqCst), 0);
     }
