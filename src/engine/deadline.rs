@@ -130,7 +130,7 @@ pub(super) fn earliest(lane: &Lane) -> u64 {
 /// Looks at the clock, and tells `pending` of the lane's deadlines that are due now.
 pub(super) fn mark_due(lane: &Lane) {
     if lane.record.deadlines.load(SeqCst) == 0 {
-        return;
+        return lane.timer.note_next(NEVER); // one that ends is off the list before the timer is told
     }
     let now = clock::now();
     for entry in of_lane(lane).filter(|entry| entry.state_is(0) && !entry.is_shielded() && entry.is_due(now)) {
