@@ -291,10 +291,14 @@ fn wait_for(lane: &Lane, entry: &Entry) {
     }
 }
 
-/// One that was due is so no more: nothing of it may come after this. Restoring the mask is the barrier.
+/// One that was due is so no more: nothing of it may come after this. Restoring the mask is the barrier. The next interrupt is told EINTR first again,
+/// unless what a call was told was for one that is still asked.
 fn take_back(lane: &Lane) {
     let saved = mask::block_all();
     lane.record.lower();
+    if !lane.record.has_unseen() {
+        lane.landing.forget();
+    }
     resend::retune(lane);
     resend::renew(lane.record);
     mask::set(saved);
