@@ -218,7 +218,6 @@ pub(crate) fn reset(tag: Tag, at: u64) {
         take_back(lane);
     } else if before <= lane.timer.next() && before < at {
         resend::retune(lane);
-        resend::look_again(lane);
     }
     wait_for(lane, entry);
 }
@@ -239,7 +238,6 @@ pub(crate) fn end(tag: Tag) {
         take_back(lane);
     } else if at <= lane.timer.next() {
         resend::retune(lane);
-        resend::look_again(lane);
     }
 }
 
@@ -287,7 +285,6 @@ fn wait_for(lane: &Lane, entry: &Entry) {
         mask::set(saved);
     } else if at < lane.timer.next() {
         resend::bring_forward(lane, at);
-        resend::look_again(lane);
     }
 }
 
