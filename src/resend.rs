@@ -38,6 +38,13 @@ pub(crate) struct Pauses {
 /// run one instruction more. On slow machines (emulators) a handler takes the better part of a millisecond.
 const LEAST_CEILING: u64 = 1_000_000;
 
+impl Pauses {
+    /// The shorter ones of both.
+    pub(crate) fn shorter_of(self, other: Pauses) -> Pauses {
+        Pauses { first: self.first.min(other.first), ceiling: self.ceiling.min(other.ceiling) }
+    }
+}
+
 impl Resend {
     pub(crate) fn pauses(self) -> Pauses {
         let nanoseconds = |pause: Duration| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX).max(1);

@@ -38,11 +38,8 @@ fn reason(link: Link) -> Option<Interrupted> {
 pub(crate) fn look(link: Link) -> Option<Interrupted> {
     let seen = reason(link);
     link.node().record().filter(|_| link.is_open()).into_iter().for_each(nested::look);
-    if let Some(record) = link.node().record().filter(|_| seen.is_some() && link.is_open()) {
-        if link.node().gate.acts() {
-            record.window.pending.store(1, SeqCst);
-        }
-        deadline::notice(record);
+    if let Some(record) = link.node().record().filter(|_| seen.is_some() && link.node().gate.acts()) {
+        record.window.pending.store(1, SeqCst);
     }
     seen
 }
