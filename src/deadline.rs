@@ -57,7 +57,11 @@ pub struct Deadline<'s> {
 impl Deadline<'_> {
     /// Whether this deadline, not one around it, has passed; shielded or not.
     pub fn expired(&self) -> bool {
-        clock::now() >= self.at.get() && self.at.get() != NEVER
+        let expired = clock::now() >= self.at.get() && self.at.get() != NEVER;
+        if expired {
+            deadline::tell(self.tag);
+        }
+        expired
     }
 
     /// Moves it, as an idle timeout does after each message. If it had passed, its interrupt is taken back. An instant that has passed acts at once.

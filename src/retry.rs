@@ -2,7 +2,7 @@
 
 use crate::atomic::SeqCst;
 use crate::engine::record::Record;
-use crate::engine::{acknowledge, fork, nested};
+use crate::engine::{acknowledge, deadline, fork, nested};
 use crate::error::{Error, Interrupted};
 use nix::errno::Errno;
 
@@ -16,7 +16,10 @@ pub fn check() -> Result<(), Interrupted> {
     let Some(record) = Record::current() else { return Ok(()) };
     nested::look(record);
     if record.window.pending.load(SeqCst) == 0 {
-        return Ok(());
+        deadline::notice(record);
+        if record.window.pending.load(SeqCst) == 0 {
+            return Ok(());
+        }
     }
     match acknowledge::owner(record) {
         Some(interrupted) => {

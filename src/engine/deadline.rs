@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. A deadline is *due* when the clock says so, and never before. DUE in `state` says that `pending` was told; so what is not marked, whether
 //!    its time has passed or not, is what the lane's timer is still to expire for. (Two looks at the clock would lose the one that falls between.)
+//!    Whoever tells the thread's own code that it is due, marks it: what looks next must not find nothing.
 //! 2. The list is changed by its thread alone, in single stores, so that the thread's handler can walk it at any instant; `state` is changed by
 //!    both, on one thread.
 //! 3. An entry is never freed. It belongs to a guard as long as the generation is the one that the guard remembers, and it leaves the list no later
@@ -90,6 +91,13 @@ impl Entry {
         !self.state_is(0) || self.at.load(SeqCst) <= now
     }
 
+    /// It was found due.
+    fn tell(&self, record: &Record) {
+        if !self.is_shielded() && self.state.compare_exchange(0, DUE, SeqCst, SeqCst).is_ok() {
+            record.window.pending.store(1, SeqCst);
+        }
+    }
+
     fn link(&self) -> Option<Link> {
         Link::from_bits(self.scope.load(SeqCst))
     }
@@ -130,15 +138,21 @@ pub(super) fn earliest(lane: &Lane) -> u64 {
 /// Looks at the clock, and tells `pending` of the lane's deadlines that are due now.
 pub(super) fn mark_due(lane: &Lane) {
     if lane.record.deadlines.load(SeqCst) == 0 {
-        return;
+        return lane.timer.note_next(NEVER); // one that ends is off the list before the timer is told
     }
     let now = clock::now();
     for entry in of_lane(lane).filter(|entry| entry.state_is(0) && !entry.is_shielded() && entry.is_due(now)) {
-        entry.state.store(DUE, SeqCst);
-        lane.record.window.pending.store(1, SeqCst);
+        entry.tell(lane.record);
         lane.timer.begin_anew();
     }
     lane.timer.note_next(earliest(lane));
+}
+
+/// The thread itself looks: what the clock says is so, whether or not the signal has come.
+pub(crate) fn notice(record: &Record) {
+    if record.deadlines.load(SeqCst) != 0 {
+        record.lanes().filter(|lane| lane.has_scopes()).for_each(mark_due);
+    }
 }
 
 /// An acknowledgement: what is due now is seen.
@@ -150,11 +164,14 @@ pub(super) fn see_due(record: &Record) {
     }
 }
 
-/// Whether one of the scope's own is due; `shielded`: also one that waits for the end of a shield.
+/// Whether one of the scope's own is due; `shielded`: also one that waits for the end of a shield. For the thread's own look (invariant 1).
 pub(super) fn is_due(record: &Record, link: Link, shielded: bool) -> bool {
     let mut of_scope = all(record).filter(|entry| entry.scope.load(SeqCst) == link.to_bits());
     let mut now = None;
-    of_scope.any(|entry| (shielded || !entry.is_shielded()) && entry.is_due(*now.get_or_insert_with(clock::now)))
+    let mut is_due = |entry: &Entry| entry.is_due(*now.get_or_insert_with(clock::now));
+    let due = of_scope.find(|entry| (shielded || !entry.is_shielded()) && is_due(entry));
+    due.into_iter().for_each(|entry| entry.tell(record));
+    due.is_some()
 }
 
 /// A new shield is over all that there are.
@@ -218,9 +235,16 @@ pub(crate) fn reset(tag: Tag, at: u64) {
         take_back(lane);
     } else if before <= lane.timer.next() && before < at {
         resend::retune(lane);
-        resend::look_again(lane);
     }
     wait_for(lane, entry);
+}
+
+/// The guard has found it due.
+pub(crate) fn tell(tag: Tag) {
+    fork::check();
+    if let Some(lane) = tag.lane() {
+        tag.place.value.tell(lane.record);
+    }
 }
 
 /// The guard drops.
@@ -239,7 +263,6 @@ pub(crate) fn end(tag: Tag) {
         take_back(lane);
     } else if at <= lane.timer.next() {
         resend::retune(lane);
-        resend::look_again(lane);
     }
 }
 
@@ -280,21 +303,30 @@ fn wait_for(lane: &Lane, entry: &Entry) {
     if entry.is_shielded() || at == NEVER {
         return;
     }
-    if at <= clock::now() {
+    let now = clock::now();
+    let was_eaten = lane.timer.next() <= now; // or is on its way; nobody is to count on it
+    if at <= now || was_eaten {
         let saved = mask::block_all();
         mark_due(lane);
+        if was_eaten {
+            resend::retune(lane);
+        }
         resend::renew(lane.record);
         mask::set(saved);
-    } else if at < lane.timer.next() {
+    } else if at <= lane.timer.next() {
+        // Also if it is the next already: a handler may have noted that, without cause to set the timer.
         resend::bring_forward(lane, at);
-        resend::look_again(lane);
     }
 }
 
-/// One that was due is so no more: nothing of it may come after this. Restoring the mask is the barrier.
+/// One that was due is so no more: nothing of it may come after this. Restoring the mask is the barrier. The next interrupt is told EINTR first again,
+/// unless what a call was told was for one that is still asked.
 fn take_back(lane: &Lane) {
     let saved = mask::block_all();
     lane.record.lower();
+    if !lane.record.has_unseen() {
+        lane.landing.forget();
+    }
     resend::retune(lane);
     resend::renew(lane.record);
     mask::set(saved);

@@ -37,7 +37,10 @@ fn interrupted(record: Option<&Record>) -> Result<(), Error> {
             record.into_iter().for_each(acknowledge::acknowledge);
             Err(interrupted.into())
         }
-        None => Ok(()),
+        None => {
+            record.into_iter().for_each(Record::mend_pending);
+            Ok(())
+        }
     }
 }
 

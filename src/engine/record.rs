@@ -16,7 +16,7 @@ use crate::engine::deadline::{self, Entry};
 use crate::engine::lane::Lane;
 use crate::engine::node::{Link, Node};
 use crate::engine::pool::{Place, Pool};
-use crate::kernel::mask::Mask;
+use crate::kernel::mask::{self, Mask};
 use crate::kernel::stack::Stack;
 use crate::kernel::stub::window::Window;
 use crate::kernel::{hooks, raw};
@@ -219,6 +219,16 @@ impl Record {
         self.window.pending.swap(0, SeqCst);
         if self.scopes().any(|place| place.value.gate.acts()) || deadline::all(self).any(Entry::acts) {
             self.window.pending.store(1, SeqCst);
+        }
+    }
+
+    /// Nobody owns up to `pending`: a handler runs on top of a thread that is about to lower it (a deadline that was due is dropped). The call that found
+    /// it would be cancelled again and again.
+    pub(crate) fn mend_pending(&self) {
+        if self.window.pending.load(SeqCst) != 0 {
+            let saved = mask::block_all();
+            self.lower();
+            mask::set(saved);
         }
     }
 

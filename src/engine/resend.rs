@@ -1,17 +1,17 @@
 //! The lane's timer: what sends again when one signal was not enough, and what brings a deadline (protocol 8).
 //!
 //! # Invariants
-//! 1. A sender arms on the change from idle only. A timer that is set anew may take back an expiry that is queued, and with it a signal that was
-//!    merged into that; so nothing depends on one signal arriving.
-//! 2. An expiry means nothing by itself: the handler looks at the gates. Whoever takes `armed` off looks at them afterwards, so a request is
-//!    either seen by that look, or its sender finds the timer idle and arms it.
+//! 1. A sender sets the timer only if nobody has armed it for a time before the sender's own. A timer that is set anew may take back an expiry that
+//!    is queued, and with it a signal that was merged into that; so nothing depends on one signal arriving.
+//! 2. An expiry means nothing by itself: the handler looks at the gates. Whoever takes `due` off looks at them afterwards, so a request is either seen
+//!    by that look, or its sender finds the timer idle and arms it.
 //! 3. The timer is made once for a lane and a thread, kept, and deleted when the thread ends; in a forked child its id is forgotten, not
 //!    deleted, since it may be another timer's there.
-//! 4. `armed` speaks of the resend. `next` is the lane's next deadline; whoever sets the timer, for whatever, sets it no later than that, and looks at
-//!    `next` again afterwards, since the thread may have set an earlier one in between.
-//! 5. The thread sets the timer for its deadlines without regard to who has armed it, so it looks at the gates afterwards ([`look_again`], [`renew`]): a
-//!    request whose sender was overtaken is armed anew.
-//! 6. `armed` that has outlived its expiry by [`LOST_AFTER`] is taken for idle: somebody ate the signal, or the number is blocked.
+//! 4. `due` is the time of the resend, `next` that of the lane's next deadline. Whoever sets the timer, for whatever, writes down first what for, sets it
+//!    no later than either, and looks at both again afterwards: of two who set it at once, the one that comes last has seen what the other wrote.
+//! 5. Where the thread takes back what the timer was set for ([`retune`]), `due` is taken off first and then the gates are looked at: a request whose sender
+//!    had armed it by then is armed anew.
+//! 6. A `due` that has passed by [`LOST_AFTER`] is taken for none: somebody ate the signal, or the number is blocked.
 //!
 //! # Async-signal-safety
 //! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `armed` and the setting of the timer.
@@ -35,36 +35,54 @@ const NONE: i32 = -1;
 #[derive(Debug)]
 pub(crate) struct Timer {
     id: AtomicI32,
-    armed: AtomicU32,
-    /// It was set since it was stopped. (`armed` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
+    /// It was set since it was stopped. (`due` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
     runs: AtomicU32,
-    /// When it is to expire, in coarse milliseconds.
+    /// When the signal is to come again, in nanoseconds of CLOCK_MONOTONIC. NEVER: nobody has armed the timer.
     due: AtomicU64,
+    /// The lane's next deadline, likewise.
+    next: AtomicU64,
     /// The pause that was taken last, in nanoseconds.
     pause: AtomicU64,
-    /// The lane's next deadline, in nanoseconds of CLOCK_MONOTONIC.
-    next: AtomicU64,
+    /// The same where the interrupt could not be brought home ([`by_timer`]).
+    doubt: AtomicU64,
 }
 
 impl Timer {
     pub(crate) const fn new() -> Timer {
         Timer {
             id: AtomicI32::new(NONE),
-            armed: AtomicU32::new(0),
             runs: AtomicU32::new(0),
-            due: AtomicU64::new(0),
-            pause: AtomicU64::new(0),
+            due: AtomicU64::new(NEVER),
             next: AtomicU64::new(NEVER),
+            pause: AtomicU64::new(0),
+            doubt: AtomicU64::new(0),
         }
     }
 
-    /// Whether an expiry is to be expected.
+    /// Whether the signal is to come again.
     pub(crate) fn is_armed(&self) -> bool {
-        self.armed.load(SeqCst) != 0 && !self.is_overdue()
+        let due = self.due.load(SeqCst);
+        due != NEVER && !is_lost(due)
     }
 
-    fn is_overdue(&self) -> bool {
-        clock::coarse_milliseconds() > self.due.load(SeqCst).saturating_add(LOST_AFTER)
+    /// `true` if the caller is to set the timer: it was not to expire before this.
+    fn claim(&self, at: u64) -> bool {
+        let sooner = |due| (at < due || is_lost(due)).then_some(at);
+        self.due.fetch_update(SeqCst, SeqCst, sooner).is_ok()
+    }
+
+    /// The same for the first pause: the time, if the caller is to set it.
+    fn claim_first(&self, pauses: Pauses) -> Option<u64> {
+        let at = from_now(pauses.first);
+        self.claim(at).then(|| {
+            self.pause.store(pauses.first, SeqCst);
+            at
+        })
+    }
+
+    /// What it is to be set for.
+    fn time(&self) -> u64 {
+        self.due.load(SeqCst).min(self.next())
     }
 
     /// The same, for a deadline too: what comes without a siginfo may be an expiry.
@@ -84,25 +102,26 @@ impl Timer {
     /// The pauses begin with the first again.
     pub(super) fn begin_anew(&self) {
         self.pause.store(0, SeqCst);
+        self.doubt.store(0, SeqCst);
     }
 
-    /// It has expired.
+    /// It has expired, or what it was armed for is no more. The caller looks at the gates (invariants 2 and 5).
     pub(super) fn expired(&self) {
-        self.armed.store(0, SeqCst);
+        self.due.store(NEVER, SeqCst);
     }
 
     /// In a forked child, where there is no such timer.
     pub(super) fn forget(&self) {
         self.id.store(NONE, SeqCst);
-        self.armed.store(0, SeqCst);
         self.runs.store(0, SeqCst);
+        self.due.store(NEVER, SeqCst);
         self.next.store(NEVER, SeqCst);
     }
 
     /// The thread ends.
     pub(super) fn delete(&self) {
         let id = self.id.swap(NONE, SeqCst);
-        self.armed.store(0, SeqCst);
+        self.due.store(NEVER, SeqCst);
         if id != NONE {
             timer::delete(id);
         }
@@ -117,7 +136,7 @@ impl Timer {
             if id != NONE {
                 let _ = timer::set(id, 0);
             }
-            self.armed.store(0, SeqCst);
+            self.due.store(NEVER, SeqCst);
         }
     }
 
@@ -130,21 +149,25 @@ impl Timer {
         while timer::is_running(id) {
             raw::pause_for(1000);
         }
-        self.armed.store(0, SeqCst);
+        self.due.store(NEVER, SeqCst);
     }
 
     /// Whether there is one.
     pub(super) fn is_made(&self) -> bool {
         self.id.load(SeqCst) != NONE
     }
+}
 
-    /// The next pause: the first, or twice the last one.
-    fn next_pause(&self, pauses: Pauses) -> u64 {
-        let last = self.pause.load(SeqCst);
-        let next = if last == 0 { pauses.first } else { last.saturating_mul(2) }.clamp(1, pauses.ceiling.max(1));
-        self.pause.store(next, SeqCst);
-        next
-    }
+/// Long after its time it has not come.
+fn is_lost(due: u64) -> bool {
+    clock::coarse_milliseconds() > (due / 1_000_000).saturating_add(LOST_AFTER)
+}
+
+/// The next pause: the first, or twice the last one.
+fn next_pause(last: &AtomicU64, pauses: Pauses) -> u64 {
+    let next = last.load(SeqCst).saturating_mul(2).max(pauses.first).min(pauses.ceiling).max(1);
+    last.store(next, SeqCst);
+    next
 }
 
 /// The lane's timer; made if there is none.
@@ -166,54 +189,54 @@ pub(super) fn prepare(lane: &Lane) -> Result<i32, Errno> {
     }
 }
 
-/// Arms the lane's timer, unless it is armed.
+/// Arms the lane's timer, unless it is to expire before that.
 ///
 /// # Errors
 /// As [`prepare`].
 fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
     let id = prepare(lane)?;
-    let overdue = lane.timer.is_overdue();
-    if lane.timer.armed.swap(1, SeqCst) != 0 && !overdue {
-        return Ok(());
-    }
-    lane.timer.due.store(clock::coarse_milliseconds().saturating_add(pause / 1_000_000), SeqCst);
-    set(lane, id, pause)
+    let at = from_now(pause);
+    if lane.timer.claim(at) { set(lane, id, at) } else { Ok(()) }
 }
 
-/// In a while, or at the next deadline if that comes first (invariant 4).
-fn set(lane: &Lane, id: i32, pause: u64) -> Result<(), Errno> {
+fn from_now(pause: u64) -> u64 {
+    clock::now().saturating_add(pause).min(NEVER - 1)
+}
+
+/// Sets it to this time, or to what it is to expire for if that comes first (invariant 4).
+fn set(lane: &Lane, id: i32, at: u64) -> Result<(), Errno> {
+    let mut time = at.min(lane.timer.time());
+    loop {
+        set_to(lane, id, time)?;
+        let wanted = lane.timer.time();
+        if wanted >= time {
+            return Ok(());
+        }
+        time = wanted;
+    }
+}
+
+fn set_to(lane: &Lane, id: i32, time: u64) -> Result<(), Errno> {
     lane.expect_expiry();
     lane.timer.runs.store(1, SeqCst);
-    let mut next = lane.timer.next();
-    if next == NEVER {
-        timer::set(id, pause)?;
-    } else {
-        timer::set_at(id, clock::now().saturating_add(pause).min(next))?;
-    }
-    while lane.timer.next() < next {
-        next = lane.timer.next();
-        timer::set_at(id, clock::now().saturating_add(pause).min(next))?;
-    }
-    Ok(())
+    timer::set_at(id, time)
 }
 
-/// For a deadline that comes before what the timer may be set for. The caller looks again.
+/// For a deadline that comes before what the timer may be set for.
 pub(super) fn bring_forward(lane: &Lane, at: u64) {
     lane.timer.note_next(at);
-    set_to_deadline(lane, at);
+    set_if_ours(lane);
 }
 
-/// Sets it to the next deadline, or stops it, whatever it was set for; the pauses begin anew. The caller looks again.
+/// Sets it anew, or stops it, for what is still waited for, whatever it was set for; the pauses begin anew.
 pub(super) fn retune(lane: &Lane) {
-    let next = deadline::earliest(lane);
     lane.timer.begin_anew();
-    lane.timer.note_next(next);
-    if next != NEVER {
-        set_to_deadline(lane, next);
-    } else if lane.timer.runs.load(SeqCst) != 0 {
-        let _ = timer::set(lane.timer.id.load(SeqCst), 0);
+    lane.timer.note_next(deadline::earliest(lane));
+    lane.timer.expired();
+    if let Some(pauses) = wanted(lane).filter(|_| lane.timer.is_made()) {
+        lane.timer.claim_first(pauses); // invariant 5
     }
-    lane.timer.armed.store(0, SeqCst);
+    set_if_ours(lane);
 }
 
 /// The same where nobody is inside the lane's gates, so that it is known to be still afterwards.
@@ -221,28 +244,28 @@ pub(super) fn retune_shut(lane: &Lane) {
     if deadline::earliest(lane) == NEVER { lane.timer.stop() } else { retune(lane) }
 }
 
-fn set_to_deadline(lane: &Lane, at: u64) {
+/// Sets it to what it is to expire for. Where somebody else's action stands it is stopped, so that nothing of ours comes there.
+fn set_if_ours(lane: &Lane) {
     let id = lane.timer.id.load(SeqCst);
-    if id != NONE && standing::is_ours(lane.sig) {
-        lane.expect_expiry();
-        lane.timer.runs.store(1, SeqCst);
-        let _ = timer::set_at(id, at);
+    if id == NONE {
+        return;
     }
-}
-
-/// The timer was set for the deadlines alone: a request that found it armed is armed anew (invariant 5).
-pub(super) fn look_again(lane: &Lane) {
-    if let Some(pauses) = wanted(lane).filter(|_| standing::is_ours(lane.sig)) {
-        lane.timer.expired();
-        start(lane, pauses);
+    if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
+        let _ = set(lane, id, NEVER);
+    } else if lane.timer.runs.load(SeqCst) != 0 {
+        let _ = timer::set(id, 0);
+        if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
+            let _ = set(lane, id, NEVER); // a sender was overtaken
+        }
     }
 }
 
 /// For a request that wants to be sent again.
 pub(super) fn start(lane: &Lane, pauses: Pauses) {
-    if !lane.timer.is_armed() {
-        lane.timer.pause.store(pauses.first, SeqCst);
-        let _ = arm(lane, pauses.first);
+    if let Ok(id) = prepare(lane)
+        && let Some(at) = lane.timer.claim_first(pauses)
+    {
+        let _ = set(lane, id, at);
     }
 }
 
@@ -251,16 +274,15 @@ pub(super) fn start_at_once(lane: &Lane) -> bool {
     lane.timer.is_made() && arm(lane, 1).is_ok()
 }
 
-/// The timer has expired: if somebody still waits, it is armed anew (invariant 2); else for the next deadline.
+/// The timer has expired: if somebody still waits, it is armed anew (invariant 2); else it is set for the next deadline.
 pub(super) fn again(lane: &Lane, caller: Caller) {
     if caller != Caller::Kernel && !standing::is_ours(lane.sig) {
         return;
     }
     if let Some(pauses) = wanted(lane) {
-        let _ = arm(lane, lane.timer.next_pause(pauses));
+        let _ = arm(lane, next_pause(&lane.timer.pause, pauses));
     } else if lane.timer.next() != NEVER {
-        let _ = timer::set_at(lane.timer.id.load(SeqCst), lane.timer.next());
-        look_again(lane); // a sender may have armed it in between
+        let _ = set(lane, lane.timer.id.load(SeqCst), NEVER);
     }
 }
 
@@ -268,8 +290,7 @@ pub(super) fn again(lane: &Lane, caller: Caller) {
 pub(super) fn after_taking(lane: &Lane) {
     deadline::mark_due(lane);
     if lane.timer.next() != NEVER {
-        set_to_deadline(lane, lane.timer.next());
-        lane.timer.expired();
+        set_if_ours(lane);
     }
     if has_unseen(lane) && standing::is_ours(lane.sig) {
         if let Some(pauses) = wanted(lane) {
@@ -281,11 +302,12 @@ pub(super) fn after_taking(lane: &Lane) {
     }
 }
 
-/// The interrupt cannot be brought home now: the timer tries again, whether or not a resend was asked for.
+/// The interrupt cannot be brought home now: the timer tries again soon, whether or not a resend was asked for, and however long its pauses are.
 pub(super) fn by_timer(lane: &Lane, caller: Caller) {
     if caller == Caller::Kernel || standing::is_ours(lane.sig) {
-        let pauses = wanted(lane).unwrap_or(Resend::default().pauses());
-        let _ = arm(lane, lane.timer.next_pause(pauses));
+        let short = Resend::default().pauses();
+        let pauses = wanted(lane).map_or(short, |pauses| pauses.shorter_of(short));
+        let _ = arm(lane, next_pause(&lane.timer.doubt, pauses));
     }
 }
 
@@ -311,12 +333,16 @@ pub(super) fn renew_in_child(record: &Record) {
     let later = clock::now().saturating_add(LATER);
     for lane in record.lanes().filter(|lane| lane.has_scopes()) {
         let next = deadline::earliest(lane);
-        lane.timer.note_next(next);
         let comes_again = has_unseen(lane) && (wanted(lane).is_some() || record.window.mark.load(SeqCst) != 0);
         let at = if comes_again { later } else { next.max(later) };
-        if at != NEVER && prepare(lane).is_ok() {
-            set_to_deadline(lane, at);
+        if at != NEVER
+            && standing::is_ours(lane.sig)
+            && let Ok(id) = prepare(lane)
+        {
+            let _ = set_to(lane, id, at);
+            lane.timer.due.store(if comes_again { at } else { NEVER }, SeqCst);
         }
+        lane.timer.note_next(next);
     }
 }
 
@@ -330,7 +356,7 @@ pub(super) fn wanted(lane: &Lane) -> Option<Pauses> {
     let asked = scopes(lane).filter(|node| node.gate.wants_resend()).map(Node::pauses);
     let due = deadline::of_lane(lane).filter(|entry| entry.is_unseen()).filter_map(Entry::pauses);
     let wanting = asked.chain(due).filter(|pauses| pauses.first != 0);
-    wanting.reduce(|a, b| Pauses { first: a.first.min(b.first), ceiling: a.ceiling.min(b.ceiling) })
+    wanting.reduce(Pauses::shorter_of)
 }
 
 fn scopes(lane: &Lane) -> impl Iterator<Item = &'static Node> {
