@@ -11,164 +11,23 @@
 //!    no later than either, and looks at both again afterwards: of two who set it at once, the one that comes last has seen what the other wrote.
 //! 5. Where the thread takes back what the timer was set for ([`retune`]), `due` is taken off first and then the gates are looked at: a request whose sender
 //!    had armed it by then is armed anew.
-//! 6. A `due` that has passed by [`LOST_AFTER`] is taken for none: somebody ate the signal, or the number is blocked.
+//! 6. A `due` that has passed by [`LOST_AFTER`](crate::engine::lane::LOST_AFTER) is taken for none: somebody ate the signal, or the number is blocked.
 //!
 //! # Async-signal-safety
-//! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `armed` and the setting of the timer.
+//! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `due` and the setting of the timer.
 
-use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
+use crate::atomic::SeqCst;
 use crate::engine::deadline::{self, Entry};
-use crate::engine::lane::{LOST_AFTER, Lane};
+use crate::engine::lane::Lane;
 use crate::engine::node::Node;
 use crate::engine::record::Record;
+use crate::engine::timer::{NONE, from_now, next_pause};
 use crate::engine::{interrupt, provenance, standing};
 use crate::kernel::clock::{self, NEVER};
 use crate::kernel::frame::Caller;
-use crate::kernel::{raw, timer};
+use crate::kernel::timer;
 use crate::resend::{Pauses, Resend};
 use nix::errno::Errno;
-
-/// No timer was made: 0 is a timer's id.
-const NONE: i32 = -1;
-
-/// The state of a lane's timer.
-#[derive(Debug)]
-pub(crate) struct Timer {
-    id: AtomicI32,
-    /// It was set since it was stopped. (`due` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
-    runs: AtomicU32,
-    /// When the signal is to come again, in nanoseconds of CLOCK_MONOTONIC. NEVER: nobody has armed the timer.
-    due: AtomicU64,
-    /// The lane's next deadline, likewise.
-    next: AtomicU64,
-    /// The pause that was taken last, in nanoseconds.
-    pause: AtomicU64,
-    /// The same where the interrupt could not be brought home ([`by_timer`]).
-    doubt: AtomicU64,
-}
-
-impl Timer {
-    pub(crate) const fn new() -> Timer {
-        Timer {
-            id: AtomicI32::new(NONE),
-            runs: AtomicU32::new(0),
-            due: AtomicU64::new(NEVER),
-            next: AtomicU64::new(NEVER),
-            pause: AtomicU64::new(0),
-            doubt: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether the signal is to come again.
-    pub(crate) fn is_armed(&self) -> bool {
-        let due = self.due.load(SeqCst);
-        due != NEVER && !is_lost(due)
-    }
-
-    /// `true` if the caller is to set the timer: it was not to expire before this.
-    fn claim(&self, at: u64) -> bool {
-        let sooner = |due| (at < due || is_lost(due)).then_some(at);
-        self.due.fetch_update(SeqCst, SeqCst, sooner).is_ok()
-    }
-
-    /// The same for the first pause: the time, if the caller is to set it.
-    fn claim_first(&self, pauses: Pauses) -> Option<u64> {
-        let at = from_now(pauses.first);
-        self.claim(at).then(|| {
-            self.pause.store(pauses.first, SeqCst);
-            at
-        })
-    }
-
-    /// What it is to be set for.
-    fn time(&self) -> u64 {
-        self.due.load(SeqCst).min(self.next())
-    }
-
-    /// The same, for a deadline too: what comes without a siginfo may be an expiry.
-    pub(crate) fn may_have_expired(&self) -> bool {
-        self.is_armed() || self.next() <= clock::now()
-    }
-
-    /// See `next`.
-    pub(super) fn next(&self) -> u64 {
-        self.next.load(SeqCst)
-    }
-
-    pub(super) fn note_next(&self, at: u64) {
-        self.next.store(at, SeqCst);
-    }
-
-    /// The pauses begin with the first again.
-    pub(super) fn begin_anew(&self) {
-        self.pause.store(0, SeqCst);
-        self.doubt.store(0, SeqCst);
-    }
-
-    /// It has expired, or what it was armed for is no more. The caller looks at the gates (invariants 2 and 5).
-    pub(super) fn expired(&self) {
-        self.due.store(NEVER, SeqCst);
-    }
-
-    /// In a forked child, where there is no such timer.
-    pub(super) fn forget(&self) {
-        self.id.store(NONE, SeqCst);
-        self.runs.store(0, SeqCst);
-        self.due.store(NEVER, SeqCst);
-        self.next.store(NEVER, SeqCst);
-    }
-
-    /// The thread ends.
-    pub(super) fn delete(&self) {
-        let id = self.id.swap(NONE, SeqCst);
-        self.due.store(NEVER, SeqCst);
-        if id != NONE {
-            timer::delete(id);
-        }
-    }
-
-    /// Stops it, if it was set. Nobody is inside the lane's gates.
-    pub(super) fn stop(&self) {
-        self.begin_anew();
-        self.next.store(NEVER, SeqCst);
-        if self.runs.swap(0, SeqCst) != 0 {
-            let id = self.id.load(SeqCst);
-            if id != NONE {
-                let _ = timer::set(id, 0);
-            }
-            self.due.store(NEVER, SeqCst);
-        }
-    }
-
-    /// Lets it expire now, if there is one, and waits until its signal is queued. Nobody arms it any more.
-    pub(super) fn run_out(&self) {
-        let id = self.id.load(SeqCst);
-        if id == NONE || timer::set(id, 1).is_err() {
-            return;
-        }
-        while timer::is_running(id) {
-            raw::pause_for(1000);
-        }
-        self.due.store(NEVER, SeqCst);
-    }
-
-    /// Whether there is one.
-    pub(super) fn is_made(&self) -> bool {
-        self.id.load(SeqCst) != NONE
-    }
-}
-
-/// Long after its time it has not come.
-fn is_lost(due: u64) -> bool {
-    clock::coarse_milliseconds() > (due / 1_000_000).saturating_add(LOST_AFTER)
-}
-
-/// The next pause: the first, or twice the last one.
-fn next_pause(last: &AtomicU64, pauses: Pauses) -> u64 {
-    let next = last.load(SeqCst).saturating_mul(2).max(pauses.first).min(pauses.ceiling).max(1);
-    last.store(next, SeqCst);
-    next
-}
 
 /// The lane's timer; made if there is none.
 ///
@@ -197,10 +56,6 @@ fn arm(lane: &Lane, pause: u64) -> Result<(), Errno> {
     let id = prepare(lane)?;
     let at = from_now(pause);
     if lane.timer.claim(at) { set(lane, id, at) } else { Ok(()) }
-}
-
-fn from_now(pause: u64) -> u64 {
-    clock::now().saturating_add(pause).min(NEVER - 1)
 }
 
 /// Sets it to this time, or to what it is to expire for if that comes first (invariant 4).
