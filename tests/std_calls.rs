@@ -27,7 +27,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
 use std_call::{Call, Fate, Row};
 use std_ends::{
-    Full, HELLO, HOUR, RECEIVES, SENDS, fed, file_twice, filled, full_file, full_tcp, full_unix, read, read_by, tcp,
+    Full, HELLO, HOUR, RECEIVES, SENDS, abstract_name, fed, file_twice, filled, full_file, full_tcp, full_unix, read, read_by, tcp,
     terminal, unix,
 };
 use suite::{keep, pipe_files};
@@ -215,8 +215,7 @@ fn of_unix(call: fn(&UnixDatagram) -> io::Result<usize>) -> Call {
 
 /// A queue with no room for another message, which is read when the call is let go.
 fn to_full_unix(call: fn(&UnixDatagram, &SocketAddr) -> io::Result<usize>) -> Call {
-    use std::os::linux::net::SocketAddrExt;
-    let name = SocketAddr::from_abstract_name(format!("eintr-std-{}-{}", std::process::id(), suite::unique())).unwrap();
+    let name = abstract_name();
     let (socket, peer) = (UnixDatagram::unbound().unwrap(), UnixDatagram::bind_addr(&name).unwrap());
     socket.connect_addr(&name).unwrap();
     socket.set_nonblocking(true).unwrap();

@@ -8,16 +8,16 @@
     clippy::multiple_unsafe_ops_per_block
 )]
 
-use crate::common;
 use crate::std_call::Call;
-use crate::suite::{full_pipe, keep, readable};
+use crate::suite::{full_pipe, keep, readable, unique};
 use libc::{c_int, c_long};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +36,11 @@ pub const POLLS: &[c_long] = &[libc::SYS_ppoll];
 
 /// Longer than any test.
 pub const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+
+/// A name for a socket that nobody else has.
+pub fn abstract_name() -> SocketAddr {
+    SocketAddr::from_abstract_name(format!("eintr-std-{}-{}", std::process::id(), unique())).unwrap()
+}
 
 pub fn tcp() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
