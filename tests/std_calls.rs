@@ -27,8 +27,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
 use std_call::{Call, Fate, Row};
 use std_ends::{
-    Full, HELLO, HOUR, RECEIVES, SENDS, abstract_name, fed, file_twice, filled, full_file, full_tcp, full_unix, read, read_by, tcp,
-    terminal, unix,
+    Full, HELLO, HOUR, RECEIVES, SENDS, abstract_name, fed, file_twice, filled, full_file, full_tcp, full_unix, read,
+    read_by, tcp, terminal, unix,
 };
 use suite::{keep, pipe_files};
 
@@ -199,18 +199,28 @@ fn of_udp(call: fn(&UdpSocket, std::net::SocketAddr) -> io::Result<usize>) -> Ca
     let [here, there] = [&socket, &peer].map(|socket| socket.local_addr().unwrap());
     socket.connect(there).unwrap();
     peer.connect(here).unwrap();
-    Call::new(RECEIVES, 5, move || call(&socket, there), move |_| {
-        assert_eq!(peer.send(HELLO).unwrap(), 5);
-        keep(peer)
-    })
+    Call::new(
+        RECEIVES,
+        5,
+        move || call(&socket, there),
+        move |_| {
+            assert_eq!(peer.send(HELLO).unwrap(), 5);
+            keep(peer)
+        },
+    )
 }
 
 fn of_unix(call: fn(&UnixDatagram) -> io::Result<usize>) -> Call {
     let (socket, peer) = UnixDatagram::pair().unwrap();
-    Call::new(RECEIVES, 5, move || call(&socket), move |_| {
-        assert_eq!(peer.send(HELLO).unwrap(), 5);
-        keep(peer)
-    })
+    Call::new(
+        RECEIVES,
+        5,
+        move || call(&socket),
+        move |_| {
+            assert_eq!(peer.send(HELLO).unwrap(), 5);
+            keep(peer)
+        },
+    )
 }
 
 /// A queue with no room for another message, which is read when the call is let go.
@@ -221,18 +231,23 @@ fn to_full_unix(call: fn(&UnixDatagram, &SocketAddr) -> io::Result<usize>) -> Ca
     socket.set_nonblocking(true).unwrap();
     let filling = std::iter::repeat_with(|| socket.send(b"-")).take_while(Result::is_ok).count();
     socket.set_nonblocking(false).unwrap();
-    Call::new(SENDS, 5, move || call(&socket, &name), move |_| {
-        let mut buffer = [0; 8];
-        for _ in 0..filling {
-            assert_eq!((peer.recv(&mut buffer).unwrap(), buffer[0]), (1, b'-'));
-        }
-        Box::new(move || {
-            assert_eq!(peer.recv(&mut buffer).unwrap(), 5);
-            assert_eq!(&buffer[..5], HELLO);
-            peer.set_nonblocking(true).unwrap();
-            assert_eq!(peer.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock, "once");
-        })
-    })
+    Call::new(
+        SENDS,
+        5,
+        move || call(&socket, &name),
+        move |_| {
+            let mut buffer = [0; 8];
+            for _ in 0..filling {
+                assert_eq!((peer.recv(&mut buffer).unwrap(), buffer[0]), (1, b'-'));
+            }
+            Box::new(move || {
+                assert_eq!(peer.recv(&mut buffer).unwrap(), 5);
+                assert_eq!(&buffer[..5], HELLO);
+                peer.set_nonblocking(true).unwrap();
+                assert_eq!(peer.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock, "once");
+            })
+        },
+    )
 }
 
 /// The file is locked by another description, until the call is let go.
@@ -241,14 +256,19 @@ fn lock(call: fn(&File) -> io::Result<()>) -> Call {
     let third = suite::again(&other);
     holder.lock().unwrap();
     let locks = other.try_clone().unwrap();
-    Call::new(&[SYS_flock], 0, move || call(&locks).map(|()| 0), move |_| {
-        drop(holder);
-        Box::new(move || {
-            assert!(matches!(third.try_lock(), Err(TryLockError::WouldBlock)), "it has the lock");
-            other.unlock().unwrap();
-            third.try_lock().unwrap();
-        })
-    })
+    Call::new(
+        &[SYS_flock],
+        0,
+        move || call(&locks).map(|()| 0),
+        move |_| {
+            drop(holder);
+            Box::new(move || {
+                assert!(matches!(third.try_lock(), Err(TryLockError::WouldBlock)), "it has the lock");
+                other.unlock().unwrap();
+                third.try_lock().unwrap();
+            })
+        },
+    )
 }
 
 #[test]

@@ -56,10 +56,15 @@ const ROWS: &[Row] = &[
     canceled("BufRead::read_line", "a terminal", || {
         let ((from, mut to), mut line) = (terminal(), String::new());
         let mut from = BufReader::new(from);
-        Call::new(&[SYS_read], 5, move || from.read_line(&mut line), move |_| {
-            to.write_all(b"hell\n").unwrap();
-            keep(to)
-        })
+        Call::new(
+            &[SYS_read],
+            5,
+            move || from.read_line(&mut line),
+            move |_| {
+                to.write_all(b"hell\n").unwrap();
+                keep(to)
+            },
+        )
     }),
     canceled("BufRead::read_until", "a pipe that is half read", || {
         let ((from, to), mut all) = (half_read(), Vec::new());
@@ -82,24 +87,32 @@ const ROWS: &[Row] = &[
     canceled("Child::wait", "a child that lives", || {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
-        Call::new(&[SYS_wait4], 1, move || child.wait().map(|status| status.success().into()), move |_| {
-            drop(input);
-            keep(())
-        })
+        Call::new(
+            &[SYS_wait4],
+            1,
+            move || child.wait().map(|status| status.success().into()),
+            move |_| {
+                drop(input);
+                keep(())
+            },
+        )
     }),
     canceled("Command::status", "a child that lives", || {
         let (input, to) = pipe_files();
         let cat = move || Command::new("cat").stdin(input.try_clone().unwrap()).stdout(Stdio::null()).status();
-        Call::new(&[SYS_wait4], 1, move || cat().map(|status| status.success().into()), move |_| {
-            drop(to);
-            Box::new(reap_all) // the one whose wait was broken goes on until then
-        })
+        Call::new(
+            &[SYS_wait4],
+            1,
+            move || cat().map(|status| status.success().into()),
+            move |_| {
+                drop(to);
+                Box::new(reap_all) // the one whose wait was broken goes on until then
+            },
+        )
     }),
     canceled("io::copy", "a pipe into memory", || {
         let mut all = Vec::new();
-        fed_at_last(&[SYS_read], pipe_files(), move |from| {
-            io::copy(from, &mut all).map(|_| of_hello(all.split_off(0)))
-        })
+        fed_at_last(&[SYS_read], pipe_files(), move |from| io::copy(from, &mut all).map(|_| of_hello(all.split_off(0))))
     }),
     canceled("io::copy", "a UnixStream into a file", || {
         let mut all = memory_file();
@@ -154,22 +167,32 @@ fn of_hello(bytes: Vec<u8>) -> usize {
 fn read_of_an_open_fifo() -> Call {
     let fifo = Fifo::new();
     let (mut to, path) = (fifo.both(), fifo.0.clone());
-    Call::new(&[SYS_read], HELLO.len(), move || fs::read(&path).map(of_hello), move |_| {
-        to.write_all(HELLO).unwrap();
-        drop(to);
-        keep(fifo)
-    })
+    Call::new(
+        &[SYS_read],
+        HELLO.len(),
+        move || fs::read(&path).map(of_hello),
+        move |_| {
+            to.write_all(HELLO).unwrap();
+            drop(to);
+            keep(fifo)
+        },
+    )
 }
 
 fn read_of_a_fifo() -> Call {
     let fifo = Fifo::new();
     let path = fifo.0.clone();
-    Call::new(&[SYS_openat], HELLO.len(), move || fs::read(&path).map(of_hello), move |tid| {
-        let mut to = fifo.both();
-        common::wait_blocked_in(tid, SYS_read); // it has opened it
-        to.write_all(HELLO).unwrap();
-        keep(fifo)
-    })
+    Call::new(
+        &[SYS_openat],
+        HELLO.len(),
+        move || fs::read(&path).map(of_hello),
+        move |tid| {
+            let mut to = fifo.both();
+            common::wait_blocked_in(tid, SYS_read); // it has opened it
+            to.write_all(HELLO).unwrap();
+            keep(fifo)
+        },
+    )
 }
 
 fn write_of_a_fifo() -> Call {

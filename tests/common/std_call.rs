@@ -146,7 +146,8 @@ impl From<io::Result<usize>> for Answer {
 
 /// Whether the thread sleeps in one of these, and nothing is on its way to it.
 fn rests(look: &Look, sleeps_in: &[c_long], sig: c_int) -> bool {
-    let there = || look.sleeps_in().is_some_and(|(nr, _)| sleeps_in.iter().any(|wanted| common::look_alike(nr, *wanted)));
+    let there =
+        || look.sleeps_in().is_some_and(|(nr, _)| sleeps_in.iter().any(|wanted| common::look_alike(nr, *wanted)));
     there() && look.is_at_rest() && !look.is_pending(sig) && there()
 }
 
@@ -311,14 +312,11 @@ fn each(rows: &[Row], look: impl Fn(&Row)) {
     let before = State::now();
     let mut failed = Vec::new();
     for row in rows {
-        let begun = std::time::Instant::now();
         let files = open_files();
-        let outcome = catch_unwind(AssertUnwindSafe(|| look(row)));
-        match outcome {
+        match catch_unwind(AssertUnwindSafe(|| look(row))) {
             Err(_) => failed.push(format!("{}, {}", row.name, row.of)),
             Ok(()) => assert_eq!(open_files(), files, "{}, {}: descriptors", row.name, row.of),
         }
-        println!("{:?} {}, {}", begun.elapsed(), row.name, row.of);
     }
     assert!(failed.is_empty(), "{} of {} rows: {failed:#?}", failed.len(), rows.len());
     assert_eq!(State::now(), before);

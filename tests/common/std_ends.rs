@@ -71,10 +71,15 @@ pub fn fed<R: Send + 'static>(
     (mut from, mut to): (R, impl Write + 'static),
     mut call: impl FnMut(&mut R) -> io::Result<usize> + Send + 'static,
 ) -> Call {
-    Call::new(sleeps_in, HELLO.len(), move || call(&mut from), move |_| {
-        to.write_all(HELLO).unwrap();
-        keep(to)
-    })
+    Call::new(
+        sleeps_in,
+        HELLO.len(),
+        move || call(&mut from),
+        move |_| {
+            to.write_all(HELLO).unwrap();
+            keep(to)
+        },
+    )
 }
 
 /// The same, and nothing after that.
@@ -83,11 +88,16 @@ pub fn fed_at_last<R: Send + 'static>(
     (mut from, mut to): (R, impl Write + 'static),
     mut call: impl FnMut(&mut R) -> io::Result<usize> + Send + 'static,
 ) -> Call {
-    Call::new(sleeps_in, HELLO.len(), move || call(&mut from), move |_| {
-        to.write_all(HELLO).unwrap();
-        drop(to);
-        keep(())
-    })
+    Call::new(
+        sleeps_in,
+        HELLO.len(),
+        move || call(&mut from),
+        move |_| {
+            to.write_all(HELLO).unwrap();
+            drop(to);
+            keep(())
+        },
+    )
 }
 
 /// `hello`, or nothing at all.
@@ -117,17 +127,22 @@ pub fn filled<R: Read + AsRawFd + Send + 'static, W: Send + 'static>(
     mut call: impl FnMut(&mut W, &[u8]) -> io::Result<usize> + Send + 'static,
 ) -> Call {
     let Full { mut from, mut to, filling } = full;
-    Call::new(sleeps_in, HELLO.len(), move || call(&mut to, HELLO), move |_| {
-        let mut all = vec![0; filling];
-        from.read_exact(&mut all).unwrap();
-        assert!(all.iter().all(|byte| *byte == b'-'), "what the ended calls have written");
-        Box::new(move || {
-            let mut hello = [0; 5];
-            from.read_exact(&mut hello).unwrap();
-            assert_eq!(hello, HELLO);
-            assert_eq!(readable(&from), 0);
-        })
-    })
+    Call::new(
+        sleeps_in,
+        HELLO.len(),
+        move || call(&mut to, HELLO),
+        move |_| {
+            let mut all = vec![0; filling];
+            from.read_exact(&mut all).unwrap();
+            assert!(all.iter().all(|byte| *byte == b'-'), "what the ended calls have written");
+            Box::new(move || {
+                let mut hello = [0; 5];
+                from.read_exact(&mut hello).unwrap();
+                assert_eq!(hello, HELLO);
+                assert_eq!(readable(&from), 0);
+            })
+        },
+    )
 }
 
 pub fn full_file() -> Full<File, File> {

@@ -100,10 +100,7 @@ impl<T: Send + 'static> Caller<T> {
         Caller::with(sig.map(ScopeOptions::new), body)
     }
 
-    pub fn with(
-        options: Option<ScopeOptions>,
-        body: impl FnOnce(Option<&Scope>) -> T + Send + 'static,
-    ) -> Caller<T> {
+    pub fn with(options: Option<ScopeOptions>, body: impl FnOnce(Option<&Scope>) -> T + Send + 'static) -> Caller<T> {
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let scope = options.map(|options| options.enter().unwrap());
