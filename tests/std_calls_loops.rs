@@ -18,7 +18,7 @@ mod waiting;
 
 use libc::{SYS_accept4, SYS_openat, SYS_read, SYS_wait4, SYS_write};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -117,6 +117,14 @@ const ROWS: &[Row] = &[
     canceled("io::copy", "a UnixStream into a file", || {
         let mut all = memory_file();
         fed_at_last(RECEIVES, unix(), move |from| io::copy(from, &mut all).map(|n| n as usize))
+    }),
+    canceled("io::copy", "a file into a full pipe", || {
+        filled(&[SYS_write], full_file(), |to, text| {
+            let mut file = memory_file();
+            file.write_all(text)?;
+            file.rewind()?;
+            io::copy(&mut file, to).map(|n| n as usize)
+        })
     }),
     canceled("io::copy", "memory into a full pipe", || {
         filled(&[SYS_write], full_file(), |to, mut text| io::copy(&mut text, to).map(|n| n as usize))

@@ -60,26 +60,25 @@ const ROWS: &[Row] = &[
     stays("JoinHandle::join", "a thread that lives", || {
         let (go, gone) = channel::<()>();
         let mut thread = Some(thread::spawn(move || gone.recv()));
-        let call = move || Ok(usize::from(thread.take().unwrap().join().unwrap().is_ok()));
-        Call::new(FUTEX, 1, call, move |_| keep(go.send(()).unwrap()))
+        waits(move || thread.take().unwrap().join().unwrap().unwrap(), move || go.send(()).unwrap())
     }),
     stays("thread::scope", "a thread that lives", || {
         let (go, gone) = channel::<()>();
         let gone = Arc::new(Mutex::new(gone));
-        let call = move || Ok(thread::scope(|s| drop(s.spawn(|| gone.lock().unwrap().recv().unwrap()))));
+        let call = move || thread::scope(|s| drop(s.spawn(|| gone.lock().unwrap().recv().unwrap())));
         waits(call, move || go.send(()).unwrap())
     }),
     stays("Mutex::lock", "one that is locked", || {
         let (mutex, holder) = held(Mutex::new(0), |mutex, wait| (mutex.lock().unwrap(), wait()).1);
-        waits(move || Ok(*mutex.lock().unwrap() += 1), holder)
+        waits(move || *mutex.lock().unwrap() += 1, holder)
     }),
     stays("RwLock::read", "one that is locked for writing", || {
         let (lock, holder) = held(RwLock::new(0), |lock, wait| (lock.write().unwrap(), wait()).1);
-        waits(move || Ok(assert_eq!(*lock.read().unwrap(), 0)), holder)
+        waits(move || assert_eq!(*lock.read().unwrap(), 0), holder)
     }),
     stays("RwLock::write", "one that is locked for reading", || {
         let (lock, holder) = held(RwLock::new(0), |lock, wait| (lock.read().unwrap(), wait()).1);
-        waits(move || Ok(*lock.write().unwrap() += 1), holder)
+        waits(move || *lock.write().unwrap() += 1, holder)
     }),
     stays("Condvar::wait", "nobody notifies", || notified(|mutex, condvar| drop(condvar.wait(mutex.lock().unwrap())))),
     stays("Condvar::wait_timeout", "nobody notifies", || {
@@ -92,7 +91,7 @@ const ROWS: &[Row] = &[
     stays("Barrier::wait", "the other one does not come", || {
         let here = Arc::new(Barrier::new(2));
         let there = Arc::clone(&here);
-        waits(move || Ok(drop(here.wait())), move || drop(there.wait()))
+        waits(move || here.wait(), move || there.wait())
     }),
     stays("Receiver::recv", "nobody sends", || received(|from| from.recv().unwrap())),
     stays("Receiver::recv_timeout", "nobody sends", || received(|from| from.recv_timeout(LONG).unwrap())),
@@ -111,21 +110,21 @@ const ROWS: &[Row] = &[
     }),
     stays("Once::call_once", "another thread is at it", || {
         let (once, holder) = held(Once::new(), |once, wait| once.call_once(wait));
-        waits(move || Ok(once.call_once(|| panic!("once"))), holder)
+        waits(move || once.call_once(|| panic!("once")), holder)
     }),
     stays("Once::wait", "nobody has called", || {
         let here = Arc::new(Once::new());
         let there = Arc::clone(&here);
-        waits(move || Ok(here.wait()), move || there.call_once(|| {}))
+        waits(move || here.wait(), move || there.call_once(|| {}))
     }),
     stays("OnceLock::get_or_init", "another thread is at it", || {
         let (lock, holder) = held(OnceLock::new(), |lock, wait| *lock.get_or_init(wait));
-        waits(move || Ok(*lock.get_or_init(|| panic!("once"))), holder)
+        waits(move || *lock.get_or_init(|| panic!("once")), holder)
     }),
     stays("OnceLock::wait", "nobody has set it", || {
         let here = Arc::new(OnceLock::new());
         let there = Arc::clone(&here);
-        waits(move || Ok(*here.wait()), move || there.set(()).unwrap())
+        waits(move || *here.wait(), move || there.set(()).unwrap())
     }),
     stays("LazyLock::force", "another thread is at it", || {
         let (go, gone) = channel::<()>();
@@ -134,7 +133,7 @@ const ROWS: &[Row] = &[
         let there = Arc::clone(&here);
         let other = thread::spawn(move || *LazyLock::force(&there));
         told.recv().unwrap();
-        waits(move || Ok(*LazyLock::force(&here)), move || (go.send(()).unwrap(), other.join().unwrap()).1)
+        waits(move || *LazyLock::force(&here), move || (go.send(()).unwrap(), other.join().unwrap()).1)
     }),
     stays("TcpStream::connect", "a listener with no room", || connect_of_tcp(&[SYS_connect], TcpStream::connect))
         .slow(),
@@ -188,9 +187,16 @@ const ROWS: &[Row] = &[
     }),
 ];
 
-/// A wait that says nothing, and what ends it.
-fn waits(mut call: impl FnMut() -> io::Result<()> + Send + 'static, provide: impl FnOnce() + 'static) -> Call {
-    Call::new(FUTEX, 0, move || call().map(|()| 0), move |_| keep(provide()))
+/// A wait that has little to say, and what ends it.
+fn waits<A, B>(mut call: impl FnMut() -> A + Send + 'static, provide: impl FnOnce() -> B + 'static) -> Call {
+    let call = move || {
+        call();
+        Ok(0)
+    };
+    Call::new(FUTEX, 0, call, move |_| {
+        provide();
+        keep(())
+    })
 }
 
 fn parked(park: fn()) -> Call {
@@ -198,7 +204,7 @@ fn parked(park: fn()) -> Call {
     let parked = Arc::clone(&slot);
     let call = move || {
         parked.get_or_init(thread::current);
-        Ok(park())
+        park();
     };
     waits(call, move || slot.get().unwrap().unpark())
 }
@@ -224,7 +230,7 @@ fn notified(wait: fn(&Mutex<()>, &Condvar)) -> Call {
     let here = Arc::new((Mutex::new(()), Condvar::new()));
     let there = Arc::clone(&here);
     waits(
-        move || Ok(wait(&here.0, &here.1)),
+        move || wait(&here.0, &here.1),
         move || {
             drop(there.0.lock().unwrap());
             there.1.notify_one();
@@ -234,7 +240,7 @@ fn notified(wait: fn(&Mutex<()>, &Condvar)) -> Call {
 
 fn received(receive: fn(&Receiver<usize>) -> usize) -> Call {
     let (to, from): (Sender<usize>, _) = channel();
-    Call::new(FUTEX, 5, move || Ok(receive(&from)), move |_| keep(to.send(5).unwrap()))
+    waits(move || assert_eq!(receive(&from), 5), move || to.send(5).unwrap())
 }
 
 /// The caller's first packet was dropped for want of room; it is sent again after a second.

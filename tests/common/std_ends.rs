@@ -124,21 +124,31 @@ pub struct Full<R, W> {
 pub fn filled<R: Read + AsRawFd + Send + 'static, W: Send + 'static>(
     sleeps_in: &'static [c_long],
     full: Full<R, W>,
+    call: impl FnMut(&mut W, &[u8]) -> io::Result<usize> + Send + 'static,
+) -> Call {
+    filled_and_told(sleeps_in, full, HELLO, call)
+}
+
+/// The same with another text of five bytes.
+pub fn filled_and_told<R: Read + AsRawFd + Send + 'static, W: Send + 'static>(
+    sleeps_in: &'static [c_long],
+    full: Full<R, W>,
+    text: &'static [u8],
     mut call: impl FnMut(&mut W, &[u8]) -> io::Result<usize> + Send + 'static,
 ) -> Call {
     let Full { mut from, mut to, filling } = full;
     Call::new(
         sleeps_in,
-        HELLO.len(),
-        move || call(&mut to, HELLO),
+        text.len(),
+        move || call(&mut to, text),
         move |_| {
             let mut all = vec![0; filling];
             from.read_exact(&mut all).unwrap();
             assert!(all.iter().all(|byte| *byte == b'-'), "what the ended calls have written");
             Box::new(move || {
-                let mut hello = [0; 5];
-                from.read_exact(&mut hello).unwrap();
-                assert_eq!(hello, HELLO);
+                let mut said = [0; 5];
+                from.read_exact(&mut said).unwrap();
+                assert_eq!(said, text);
                 assert_eq!(readable(&from), 0);
             })
         },
