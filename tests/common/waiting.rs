@@ -11,7 +11,7 @@
 )]
 
 use super::common::{self, Action, getpid, gettid, wait_blocked_in, wait_until};
-use eintr::{Error, Reason, Remote, Scope, sys};
+use eintr::{Error, Reason, Remote, Scope, ScopeOptions, sys};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,9 +97,13 @@ pub struct Caller<T> {
 
 impl<T: Send + 'static> Caller<T> {
     pub fn start(sig: Option<i32>, body: impl FnOnce(Option<&Scope>) -> T + Send + 'static) -> Caller<T> {
+        Caller::with(sig.map(ScopeOptions::new), body)
+    }
+
+    pub fn with(options: Option<ScopeOptions>, body: impl FnOnce(Option<&Scope>) -> T + Send + 'static) -> Caller<T> {
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let scope = sig.map(|sig| Scope::enter(sig).unwrap());
+            let scope = options.map(|options| options.enter().unwrap());
             tell.send((gettid(), scope.as_ref().map(Scope::remote))).unwrap();
             body(scope.as_ref())
         });
