@@ -148,6 +148,7 @@ fn of_several_reasons_the_outermost_scopes_is_told_and_of_one_scope_the_remotes(
         assert_eq!(told(), DUE, "the outer scope's");
         assert_eq!(inner.interrupted().map(Interrupted::reason), Some(Reason::Remote), "each scope tells its own");
         if one != two {
+            // SAFETY: a number.
             unsafe { libc::raise(one) };
             assert_eq!(told(), Some(Reason::Signal));
         }
