@@ -90,7 +90,9 @@ impl Scope {
     /// the kernel that is aimed at this one. Zero acts at once, one that ends later than any instant never. Plain calls come back as they do for an
     /// [`interrupt`](crate::Remote::interrupt), with the scope's [`Resend`](crate::Resend).
     ///
-    /// While somebody else's action stands where the scope's did, no timer is set: the deadline is told by [`expired`](Deadline::expired) alone.
+    /// While somebody else's action stands where the scope's did, no timer is set, and a call that sleeps does not end; one that is made after the time
+    /// does. A timer that was set before is not taken back by that: it expires into whatever stands then, which kills if that is the default. (Any
+    /// deadline that is made, moved or dropped meanwhile stops it, and so does a shield or an acknowledgement.)
     ///
     /// # Errors
     /// `EAGAIN`, if the kernel has no timer left (RLIMIT_SIGPENDING, timer_create(2)), `ENOMEM`; nothing has changed then.

@@ -13,7 +13,7 @@ pub enum Resend {
     Backoff {
         /// The first pause.
         first: Duration,
-        /// The longest pause.
+        /// The longest pause; of the first one too.
         ceiling: Duration,
     },
     /// Never: one signal for each interrupt, as [`interrupt_once`](crate::Remote::interrupt_once) does. Loops that retry `EINTR` do not end then.
@@ -50,7 +50,8 @@ impl Resend {
         let nanoseconds = |pause: Duration| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX).max(1);
         match self {
             Resend::Backoff { first, ceiling } => {
-                Pauses { first: nanoseconds(first), ceiling: nanoseconds(ceiling).max(LEAST_CEILING) }
+                let ceiling = nanoseconds(ceiling).max(LEAST_CEILING);
+                Pauses { first: nanoseconds(first).min(ceiling), ceiling }
             }
             Resend::Never => Pauses { first: 0, ceiling: 0 },
         }

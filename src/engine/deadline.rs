@@ -148,10 +148,23 @@ pub(super) fn mark_due(lane: &Lane) {
     lane.timer.note_next(earliest(lane));
 }
 
-/// The thread itself looks: what the clock says is so, whether or not the signal has come.
+/// The thread itself looks, before a call too: what the clock says is so, though the signal may have been eaten, or wait behind a number that the program
+/// has blocked. A timer that was stopped while somebody else's action stood is set again.
+#[inline]
 pub(crate) fn notice(record: &Record) {
     if record.deadlines.load(SeqCst) != 0 {
-        record.lanes().filter(|lane| lane.has_scopes()).for_each(mark_due);
+        notice_all(record);
+    }
+}
+
+fn notice_all(record: &Record) {
+    let now = clock::now();
+    for entry in all(record).filter(|entry| entry.state_is(0) && !entry.is_shielded()) {
+        let lane = entry.link().and_then(lane_of);
+        if entry.is_due(now) {
+            entry.tell(record);
+        }
+        lane.filter(|lane| lane.timer.is_stopped()).into_iter().for_each(resend::retune);
     }
 }
 

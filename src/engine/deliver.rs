@@ -86,9 +86,19 @@ fn end_the_call(frame: &Frame, caller: Caller, lane: &Lane, ours: bool) {
 
 /// Called by somebody's dispatcher with the number alone. While one of ours is out it is taken to be that one.
 fn without_info(frame: &Frame, lane: Option<&Lane>) {
-    match lane.filter(|lane| lane.is_out()) {
-        Some(lane) => lane.landed(),
+    match lane.filter(|lane| lane.is_out() || lane.timer.may_have_expired()) {
+        Some(lane) => landed_bare(lane, Caller::Bare),
         None => chain::forward(frame, Caller::Bare, Slot::of(frame.sig)),
+    }
+}
+
+/// One of ours, sent or an expiry.
+fn landed_bare(lane: &Lane, caller: Caller) {
+    lane.landed();
+    lane.timer.expired();
+    if !lane.is_closing() {
+        deadline::mark_due(lane);
+        resend::again(lane, caller);
     }
 }
 
@@ -99,12 +109,7 @@ fn of_a_stripped_action(frame: &Frame, lane: Option<&Lane>) {
     match lane.filter(|lane| lane.is_out() || lane.timer.may_have_expired()) {
         Some(lane) => {
             lane.record.open(lane.sig);
-            lane.landed();
-            lane.timer.expired();
-            if !lane.is_closing() {
-                deadline::mark_due(lane);
-                resend::again(lane, Caller::Kernel);
-            }
+            landed_bare(lane, Caller::Kernel);
             end_the_call(frame, Caller::Kernel, lane, true);
         }
         None => foreign::arrived(frame, Caller::Kernel, &frame.info(), lane),

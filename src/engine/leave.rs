@@ -92,6 +92,11 @@ fn end_open(lane: &Lane, slot: &Slot, masked: Option<Mask>) -> Result<(), Displa
             lane.give_back_held(); // only a drain without a fence leaves something
             mask::set(mask.without(lane.sig));
         }
+        None if !lane.held.is_empty() => {
+            let mask = mask::block_all();
+            lane.give_back_held();
+            mask::set(mask.without(lane.sig));
+        }
         None => {
             mask::unblock(lane.sig);
         }

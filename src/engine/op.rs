@@ -22,6 +22,7 @@ pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Resu
     loop {
         let record = Record::current();
         record.into_iter().for_each(nested::look);
+        record.into_iter().for_each(deadline::notice);
         match call(Door::of(record.map(|record| &record.window))) {
             Err(Errno::EINTR) => interrupted(record)?,
             answer => return answer.map_err(Error::Os),

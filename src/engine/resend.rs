@@ -14,7 +14,8 @@
 //! 6. A `due` that has passed by [`LOST_AFTER`](crate::engine::lane::LOST_AFTER) is taken for none: somebody ate the signal, or the number is blocked.
 //!
 //! # Async-signal-safety
-//! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `due` and the setting of the timer.
+//! Everything is. Senders and the handler have all signals blocked, so nobody leaves by longjmp between `due` and the setting of the timer. The thread's
+//! own settings for its deadlines do without (two calls less): a longjmp out of those is forbidden, as out of `enter`.
 
 use crate::atomic::SeqCst;
 use crate::engine::deadline::{self, Entry};
@@ -74,12 +75,13 @@ fn set(lane: &Lane, id: i32, at: u64) -> Result<(), Errno> {
 fn set_to(lane: &Lane, id: i32, time: u64) -> Result<(), Errno> {
     lane.expect_expiry();
     lane.timer.runs.store(1, SeqCst);
+    lane.timer.note_stopped(false);
     timer::set_at(id, time)
 }
 
 /// For a deadline that comes before what the timer may be set for.
 pub(super) fn bring_forward(lane: &Lane, at: u64) {
-    lane.timer.note_next(at);
+    lane.timer.note_next(at.min(deadline::earliest(lane)));
     set_if_ours(lane);
 }
 
@@ -101,16 +103,20 @@ pub(super) fn retune_shut(lane: &Lane) {
 
 /// Sets it to what it is to expire for. Where somebody else's action stands it is stopped, so that nothing of ours comes there.
 fn set_if_ours(lane: &Lane) {
-    let id = lane.timer.id.load(SeqCst);
-    if id == NONE {
+    let is_wanted = || lane.timer.time() != NEVER;
+    if is_wanted() && standing::is_ours(lane.sig) {
+        // Made, if there is none: in a forked child nobody has needed it by now.
+        let _ = prepare(lane).and_then(|id| set(lane, id, NEVER));
         return;
     }
-    if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
-        let _ = set(lane, id, NEVER);
-    } else if lane.timer.runs.load(SeqCst) != 0 {
-        let _ = timer::set(id, 0);
-        if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
-            let _ = set(lane, id, NEVER); // a sender was overtaken
+    if is_wanted() {
+        lane.timer.note_stopped(true);
+        lane.timer.expired();
+    }
+    if lane.timer.runs.load(SeqCst) != 0 {
+        let _ = timer::set(lane.timer.id.load(SeqCst), 0);
+        if is_wanted() && standing::is_ours(lane.sig) {
+            let _ = prepare(lane).and_then(|id| set(lane, id, NEVER)); // a sender was overtaken
         }
     }
 }

@@ -53,6 +53,9 @@ fn take_out(lane: &Lane) {
     drain::fence(lane);
     lane.before_barrier();
     lane.after_barrier();
+    if !lane.was_blocked() {
+        lane.give_back_held(); // a drain without a fence takes what is foreign, too; it goes back behind the program's block
+    }
 }
 
 /// Lowers the shield.

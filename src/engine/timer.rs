@@ -18,6 +18,8 @@ pub(crate) struct Timer {
     pub(super) id: AtomicI32,
     /// It was set since it was stopped. (`due` does not say: before Linux 6.13 the expiry of an earlier setting may land after a later one.)
     pub(super) runs: AtomicU32,
+    /// It was stopped since somebody else's action stood, though something is waited for.
+    stopped: AtomicU32,
     /// When the signal is to come again, in nanoseconds of CLOCK_MONOTONIC. NEVER: nobody has armed the timer.
     pub(super) due: AtomicU64,
     /// The lane's next deadline, likewise.
@@ -33,6 +35,7 @@ impl Timer {
         Timer {
             id: AtomicI32::new(NONE),
             runs: AtomicU32::new(0),
+            stopped: AtomicU32::new(0),
             due: AtomicU64::new(NEVER),
             next: AtomicU64::new(NEVER),
             pause: AtomicU64::new(0),
@@ -66,9 +69,18 @@ impl Timer {
         self.due.load(SeqCst).min(self.next())
     }
 
-    /// The same, for a deadline too: what comes without a siginfo may be an expiry.
+    /// What comes without a siginfo may be an expiry.
     pub(crate) fn may_have_expired(&self) -> bool {
-        self.is_armed() || self.next() <= clock::now()
+        self.time() <= clock::now()
+    }
+
+    /// See `stopped`.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(SeqCst) != 0
+    }
+
+    pub(super) fn note_stopped(&self, stopped: bool) {
+        self.stopped.store(u32::from(stopped), SeqCst);
     }
 
     /// See `next`.
@@ -95,6 +107,7 @@ impl Timer {
     pub(super) fn forget(&self) {
         self.id.store(NONE, SeqCst);
         self.runs.store(0, SeqCst);
+        self.note_stopped(false);
         self.due.store(NEVER, SeqCst);
         self.next.store(NEVER, SeqCst);
     }
@@ -117,8 +130,9 @@ impl Timer {
             if id != NONE {
                 let _ = timer::set(id, 0);
             }
-            self.due.store(NEVER, SeqCst);
         }
+        self.due.store(NEVER, SeqCst); // also where it was claimed and not set, since somebody else's action stood
+        self.note_stopped(false);
     }
 
     /// Lets it expire now, if there is one, and waits until its signal is queued. Nobody arms it any more.
