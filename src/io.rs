@@ -7,6 +7,7 @@
 
 use crate::sys;
 use std::io::{IoSlice, IoSliceMut, Read, Result, Write};
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// `Read` and `Write` on any descriptor, by its number: what `T` itself buffers is passed by. No lifetime; `Send` if `T` is.
@@ -71,7 +72,8 @@ impl<T: AsFd> Read for Interruptible<T> {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        let n = sys::readv(&self.inner, at_most_iov_max(bufs))?;
+        let range = at_once(bufs);
+        let n = sys::readv(&self.inner, &mut bufs[range])?;
         self.read += n as u64;
         Ok(n)
     }
@@ -85,7 +87,7 @@ impl<T: AsFd> Write for Interruptible<T> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> Result<usize> {
-        let n = sys::writev(&self.inner, bufs.get(..IOV_MAX).unwrap_or(bufs))?;
+        let n = sys::writev(&self.inner, &bufs[at_once(bufs)])?;
         self.written += n as u64;
         Ok(n)
     }
@@ -104,7 +106,9 @@ impl<T: AsFd> AsFd for Interruptible<T> {
 /// What readv(2) and writev(2) take at once (`include/uapi/linux/uio.h`, UIO_MAXIOV); std's traits set no limit.
 const IOV_MAX: usize = 1024;
 
-fn at_most_iov_max<'a, 'b>(bufs: &'a mut [IoSliceMut<'b>]) -> &'a mut [IoSliceMut<'b>] {
-    let n = bufs.len().min(IOV_MAX);
-    &mut bufs[..n]
+/// Those of the buffers that one call moves. Empty ones in front are passed over: with them alone nothing would be moved, which is the end of input to a
+/// reader, and an error to who writes all.
+fn at_once<B: Deref<Target = [u8]>>(bufs: &[B]) -> Range<usize> {
+    let first = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(0);
+    first..bufs.len().min(first + IOV_MAX)
 }
