@@ -3,7 +3,8 @@
 use crate::engine::op;
 use crate::error::{Error, Interrupted};
 use crate::kernel::calls::sleep::clock_nanosleep;
-use crate::kernel::clock::{exact, later, monotonic};
+use crate::kernel::clock::{duration, exact, later, length, monotonic};
+use crate::sys;
 use libc::timespec;
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,14 @@ fn until(time: timespec) -> Result<(), Interrupted> {
     match op::run(|door| clock_nanosleep(door, libc::CLOCK_MONOTONIC, time)) {
         Err(Error::Interrupted(interrupted)) => Err(interrupted),
         Ok(()) => Ok(()),
-        // A filter: the call fails for nothing else that can be passed here.
+        // A filter: the call fails for nothing else that can be passed here. (std's own sleep makes the same call, and panics.)
         Err(Error::Os(_)) => {
-            let now = exact();
-            let rest = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-            std::thread::sleep(rest.saturating_sub(Duration::new(now.tv_sec as u64, now.tv_nsec as u32)));
+            let rest = duration(time).saturating_sub(duration(exact()));
+            match sys::ppoll(&mut [], Some(length(rest).into()), None) {
+                Err(Error::Interrupted(interrupted)) => return Err(interrupted),
+                Err(Error::Os(_)) => std::thread::sleep(rest),
+                Ok(_) => {}
+            }
             Ok(())
         }
     }

@@ -32,6 +32,11 @@ fn it_acts_at_its_time_and_never_before() {
                 || assert_eq!(plain_poll(), libc::EINTR),
                 || while eintr::check().is_ok() {},
             ];
+            let at = Instant::now() + length;
+            let limit = scope.deadline(at).unwrap();
+            while !limit.expired() {}
+            assert!(Instant::now() >= at, "{length:?}");
+            drop(limit);
             for wait in wait {
                 let begun = Instant::now();
                 let limit = scope.timeout(length).unwrap();
