@@ -11,7 +11,7 @@ pub enum Resend {
     Backoff {
         /// The first pause.
         first: Duration,
-        /// The longest pause.
+        /// The longest pause. One below 100 us is taken to be that: a thread that is signalled faster than it can return from the handler never gets on.
         ceiling: Duration,
     },
     /// Never: one signal for each interrupt, as [`interrupt_once`](crate::Remote::interrupt_once) does. Loops that retry `EINTR` do not end then.

@@ -163,9 +163,12 @@ fn is_lost(due: u64) -> bool {
     clock::coarse_milliseconds() > (due / 1_000_000).saturating_add(LOST_AFTER)
 }
 
+/// A pause that comes again and again is no shorter, or the next signal is there before the thread has returned from the one before, for ever.
+const SHORTEST: u64 = 100_000;
+
 /// The next pause: the first, or twice the last one.
 fn next_pause(last: &AtomicU64, pauses: Pauses) -> u64 {
-    let next = last.load(SeqCst).saturating_mul(2).max(pauses.first).min(pauses.ceiling).max(1);
+    let next = last.load(SeqCst).saturating_mul(2).max(pauses.first).min(pauses.ceiling.max(SHORTEST));
     last.store(next, SeqCst);
     next
 }
