@@ -9,7 +9,7 @@ use nix::errno::Errno;
 pub enum Delivery {
     /// A signal is on its way; it comes again until the thread acknowledges, if that was asked for.
     Sent,
-    /// Nothing to send: a signal is on the way already, or will be sent again, or the scope is not yet entered.
+    /// Nothing to send: a signal is on the way already, or will be sent again, or the scope is shielded or not yet entered.
     Held,
     /// Somebody replaced the action while the scope lived; a signal would go to a stranger, so none was sent.
     Displaced,
@@ -31,6 +31,6 @@ pub enum Status {
     Acknowledged,
     /// The scope has ended.
     Closed,
-    /// Neither: it computes, sleeps uninterruptibly, is in a plain call that goes on after `EINTR`, or has the signal blocked.
+    /// Neither: it computes, sleeps uninterruptibly, is is shielded, is in a plain call that goes on after `EINTR`, or has the signal blocked.
     StillRunning,
 }

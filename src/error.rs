@@ -16,7 +16,7 @@ impl Interrupted {
         Interrupted { reason }
     }
 
-    /// Who asked. With several at once: the outermost scope first, a remote before a signal.
+    /// Who asked. With several at once: the outermost scope first, a remote before a signal before a deadline.
     pub const fn reason(self) -> Reason {
         self.reason
     }
@@ -53,7 +53,7 @@ impl Interrupted {
 pub enum Reason {
     /// A [`Remote`](crate::Remote).
     Remote,
-    /// A deadline. Nothing sets one yet.
+    /// A deadline: of [`Scope::timeout`](crate::Scope::timeout), [`Scope::deadline`](crate::Scope::deadline) or [`ScopeOptions`](crate::ScopeOptions).
     Deadline,
     /// A signal from outside, under [`Foreign::Interrupt`](crate::Foreign::Interrupt).
     Signal,
@@ -198,7 +198,7 @@ pub enum Refusal {
     /// No such signal.
     OutOfRange,
     /// The kernel or the C library refused: the action (sigaction(2)), a fork handler (pthread_atfork(3)), or a key for the ends of threads
-    /// (pthread_key_create(3), `EAGAIN`).
+    /// (pthread_key_create(3), `EAGAIN`), or a timer for the deadline (timer_create(2), `EAGAIN`: RLIMIT_SIGPENDING).
     Os(Errno),
 }
 
@@ -222,7 +222,8 @@ impl fmt::Display for EnterError {
             Refusal::OutOfRange => write!(f, "{signal} does not exist; {instead}"),
             Refusal::Os(errno) => write!(
                 f,
-                "{signal} could not be taken over: {errno}; allow sigaction(2) if a filter forbids it, or free a pthread key if none is left"
+                "{signal} could not be taken over: {errno}; allow sigaction(2) if a filter forbids it, free a pthread key if none is left, or \
+                 raise RLIMIT_SIGPENDING if there is no timer for the deadline"
             ),
         }
     }

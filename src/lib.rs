@@ -15,16 +15,21 @@ mod resend;
 mod signal;
 
 // The face.
+mod deadline;
+pub mod io;
 pub mod process;
 mod remote;
 mod retry;
 mod scope;
+mod shield;
+mod sleep;
 pub mod sys;
 
 // What it stands on: the engine, on the kernel layer.
 mod engine;
 mod kernel;
 
+pub use deadline::Deadline;
 pub use delivery::{Delivery, Status};
 pub use error::{EnterError, Error, Interrupted, LeaveError, Reason, Refusal};
 /// The version of nix whose types this crate speaks.
@@ -34,4 +39,6 @@ pub use remote::{DropGuard, Remote, Ticket};
 pub use resend::Resend;
 pub use retry::{Outcome, check, is_interruptible, retry};
 pub use scope::{Scope, ScopeOptions};
+pub use shield::{Shield, shield};
 pub use signal::Signal;
+pub use sleep::{sleep, sleep_until};

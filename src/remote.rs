@@ -36,7 +36,7 @@ impl Remote {
         self.ask(Request::Remote { once: false })
     }
 
-    /// The same with one signal and no resend: a plain call that begins after that has landed is not ended. Kept by a ticket, it later ends calls of
+    /// The same with one signal and no resend: a plain call that begins after that has landed is not ended. Kept by a shield or a ticket, it later ends calls of
     /// [`sys`](crate::sys), not plain ones.
     ///
     /// It does not stop the resend of an [`interrupt`](Remote::interrupt) that nobody has acknowledged yet.

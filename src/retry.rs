@@ -2,11 +2,11 @@
 
 use crate::atomic::SeqCst;
 use crate::engine::record::Record;
-use crate::engine::{acknowledge, fork, nested};
+use crate::engine::{acknowledge, deadline, fork, nested};
 use crate::error::{Error, Interrupted};
 use nix::errno::Errno;
 
-/// Fails if an interrupt is pending for this thread; for loops that compute. Acknowledges it when it fails, but not in a signal handler that has
+/// Fails if an interrupt is pending for this thread and not shielded; for loops that compute. Acknowledges it when it fails, but not in a signal handler that has
 /// interrupted a call of [`sys`](crate::sys): that call is still to be ended.
 ///
 /// # Errors
@@ -16,7 +16,10 @@ pub fn check() -> Result<(), Interrupted> {
     let Some(record) = Record::current() else { return Ok(()) };
     nested::look(record);
     if record.window.pending.load(SeqCst) == 0 {
-        return Ok(());
+        deadline::notice(record);
+        if record.window.pending.load(SeqCst) == 0 {
+            return Ok(());
+        }
     }
     match acknowledge::owner(record) {
         Some(interrupted) => {
@@ -60,7 +63,7 @@ pub fn retry<R: Outcome>(mut op: impl FnMut() -> R) -> Result<R::Ok, R::Err> {
     }
 }
 
-/// Whether a scope is live on this thread: what a library asserts in its debug build.
+/// Whether a scope is live on this thread and not shielded: what a library asserts in its debug build.
 pub fn is_interruptible() -> bool {
     Record::current().is_some_and(|record| record.scopes().any(|place| !place.value.gate.is_held()))
 }

@@ -1,10 +1,11 @@
 //! The guard.
 
+use crate::deadline::Limit;
 use crate::engine::acknowledge;
 use crate::engine::enter::How;
 use crate::engine::node::Link;
-use crate::engine::{enter, fork, leave};
-use crate::error::{EnterError, Interrupted, LeaveError};
+use crate::engine::{deadline, enter, fork, leave};
+use crate::error::{EnterError, Interrupted, LeaveError, Refusal};
 use crate::policy::Foreign;
 use crate::remote::Remote;
 use crate::resend::Resend;
@@ -12,6 +13,7 @@ use crate::signal::Signal;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::{Duration, Instant};
 
 /// Guard: while it lives, its [`Remote`]s can end this thread's blocking calls: those of [`sys`](crate::sys) without fail, plain ones by
 /// [`retry`](crate::retry) with a resend. Dropping it puts action and mask back, in any order of drops, on
@@ -89,8 +91,17 @@ impl Scope {
         }
         let how =
             How { policy: options.foreign, allow_ignored: options.allow_ignored, pauses: options.resend.pauses() };
+        let limit = options.limit.counted_from_now();
         enter::enter(link, signal.as_raw(), how).map_err(refused)?;
-        Ok(Scope { link, signal, _thread_bound: PhantomData })
+        let scope = Scope { link, signal, _thread_bound: PhantomData };
+        if let Some(at) = limit {
+            deadline::begin(link, at).map_err(|errno| refused(Refusal::Os(errno)))?; // it ends with the scope
+        }
+        Ok(scope)
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        self.link
     }
 
     /// A handle to interrupt this scope with, from any thread or signal handler.
@@ -104,13 +115,17 @@ impl Scope {
         self.signal
     }
 
-    /// Looks whether this scope (not one around it) was interrupted. Acknowledges nothing, so it is safe in a log line.
+    /// Looks whether this scope (not one around it) was interrupted, or a deadline of it has passed, shielded or not. Acknowledges nothing, so it is safe
+    /// in a log line.
     pub fn interrupted(&self) -> Option<Interrupted> {
         acknowledge::look(self.link)
     }
 
     /// Takes this scope's interrupt, so that calls block again; acknowledges it. Until then, or the end of the scope, every call of [`sys`](crate::sys),
     /// [`check`](crate::check) and [`retry`](crate::retry) fails. The interrupts of other scopes stay.
+    ///
+    /// A deadline that has passed is not taken: it stays due until its guard drops or is reset (for one of [`ScopeOptions`], until the scope ends). Under
+    /// a [`shield`](crate::shield()) it takes what is kept.
     pub fn clear(&self) -> Option<Interrupted> {
         acknowledge::clear(self.link)
     }
@@ -156,12 +171,19 @@ pub struct ScopeOptions {
     allow_ignored: bool,
     foreign: Foreign,
     resend: Resend,
+    limit: Limit,
 }
 
 impl ScopeOptions {
-    /// What `Scope::enter(sig)` uses: foreign signals chained.
+    /// What `Scope::enter(sig)` uses: foreign signals chained, resend with back-off, no deadline.
     pub fn new(sig: impl Into<Signal>) -> ScopeOptions {
-        ScopeOptions { signal: sig.into(), allow_ignored: false, foreign: Foreign::Chain, resend: Resend::default() }
+        ScopeOptions {
+            signal: sig.into(),
+            allow_ignored: false,
+            foreign: Foreign::Chain,
+            resend: Resend::default(),
+            limit: Limit::None,
+        }
     }
 
     /// Allows a signal whose action is to be ignored. With a handler in its place every thread's `poll` and sleep see `EINTR` when it comes, and
@@ -180,6 +202,17 @@ impl ScopeOptions {
     /// [`sys`](crate::sys) are ended by the first one.
     pub fn resend(self, when: Resend) -> ScopeOptions {
         ScopeOptions { resend: when, ..self }
+    }
+
+    /// A deadline for the life of the scope, counted from `enter`; in place of one that was said before. Entering fails with `EAGAIN` if the kernel has
+    /// no timer left. See [`Scope::timeout`].
+    pub fn timeout(self, timeout: Duration) -> ScopeOptions {
+        ScopeOptions { limit: Limit::After(timeout), ..self }
+    }
+
+    /// The same at an instant.
+    pub fn deadline(self, at: Instant) -> ScopeOptions {
+        ScopeOptions { limit: Limit::At(at), ..self }
     }
 
     /// [`Scope::enter`], to end a chain with.

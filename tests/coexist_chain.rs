@@ -168,7 +168,11 @@ fn what_was_ignored_stays_without_effect() {
     let _t = common::begin();
     let by_default = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT].map(|sig| (sig, libc::SIG_DFL));
     let explicitly = [libc::SIGUSR1, libc::SIGCHLD, libc::SIGHUP, libc::SIGRTMIN() + 3].map(|sig| (sig, libc::SIG_IGN));
-    for (sig, action) in by_default.into_iter().chain(explicitly) {
+    let rewritten =
+        || common::skipped_if_emulated("interrupts by SIGCHLD", "the emulator makes a child's end of every siginfo");
+    for (sig, action) in
+        by_default.into_iter().chain(explicitly).filter(|(sig, _)| *sig != libc::SIGCHLD || !rewritten())
+    {
         well(witness::child(|| {
             common::install(sig, action, 0, &[]);
             let before = State::now();

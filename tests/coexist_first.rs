@@ -172,7 +172,9 @@ fn at_every_pair_of_stops(on: To) {
     for sig in witness::numbers() {
         let stops = stops_of_a_life(sig);
         let mut wrong = Vec::new();
-        for (first, second) in (0..stops).flat_map(|first| (0..stops).map(move |second| (first, second))) {
+        let pairs = (0..stops * stops).map(|pair| (pair / stops, pair % stops));
+        let every = (400 / common::affordable(400)) as usize; // all of them in an optimized build
+        for (first, second) in pairs.filter(|(first, second)| (first + second) % every == 0) {
             let status = witness::child(|| {
                 let before = State::now();
                 let start = || Stepped::start(move || life(sig)).expect("there was such a filter");

@@ -570,3 +570,125 @@ fn a_call_that_is_cancelled_makes_no_call_of_its_own() {
     };
     assert_eq!(parts[&1], [MASK, MASK]);
 }
+
+/// Where nothing was sent since the lanes opened, a shield is a matter of atomics.
+#[test]
+fn a_shield_makes_no_system_call_unless_something_was_sent() {
+    let _t = common::begin();
+    let up_and_down = || {
+        let guards = (eintr::shield(), eintr::shield());
+        drop(guards.0);
+        assert!(!eintr::is_interruptible() && eintr::check().is_ok());
+        drop(guards.1);
+    };
+    let Some(parts) = trace(|| {
+        measured(1, up_and_down);
+        for sig in [libc::SIGUSR1, libc::SIGRTMIN() + 1] {
+            let scope = Scope::enter(sig).expect("entered");
+            assert_ne!(scope.remote().interrupt(), Delivery::Gone);
+            drop(scope); // what was sent in a scope before does not count
+            let outer = Scope::enter(sig).expect("entered");
+            measured(2, up_and_down);
+            let inner = ScopeOptions::new(sig).foreign(Foreign::Interrupt).enter().expect("entered");
+            measured(3, || (0..1000).for_each(|_| up_and_down()));
+            let guard = eintr::shield();
+            assert_eq!(inner.remote().interrupt(), Delivery::Held);
+            assert!(inner.clear().is_some()); // asked, and nothing was sent for it
+            measured(4, || drop(guard));
+            measured(5, up_and_down);
+            drop(outer);
+            measured(6, up_and_down);
+            drop(inner);
+            measured(7, up_and_down);
+        }
+    }) else {
+        return;
+    };
+    assert_eq!(parts.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    for (part, events) in parts {
+        assert_eq!(events, [], "part {part}");
+    }
+}
+
+/// Otherwise the mask is set twice, which is the barrier, and a timer that was set is stopped; what was kept sets it again.
+#[test]
+fn a_shield_over_what_was_sent_makes_the_calls_it_must() {
+    let _t = common::begin();
+    let sig = libc::SIGRTMIN() + 1;
+    let rows = [
+        Row { name: "raise while one is sent again", calls: vec![MASK, SET_TIMER, MASK] },
+        Row { name: "raise another", calls: vec![MASK, MASK] },
+        Row { name: "lower it", calls: vec![] },
+        Row { name: "ask", calls: vec![MASK, MASK] },
+        // Looked at for the timer, and for a call below.
+        Row { name: "lower the last one", calls: vec![MASK, ACTION, SET_TIMER, ACTION, MASK] },
+        Row { name: "raise after the acknowledgement", calls: vec![MASK, MASK] },
+        Row { name: "lower with nothing that is to be sent", calls: vec![MASK, MASK] },
+        Row { name: "raise after it was cleared", calls: vec![MASK, MASK] },
+        Row { name: "lower with nothing asked", calls: vec![] },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    let hour = Duration::from_secs(3600);
+    let Some(parts) = trace(|| {
+        let options = ScopeOptions::new(sig).resend(Resend::Backoff { first: hour, ceiling: hour });
+        let scope = options.enter().expect("entered");
+        let remote = scope.remote();
+        assert_eq!(remote.interrupt(), Delivery::Sent);
+        let last = measured(part("raise while one is sent again"), eintr::shield);
+        let another = measured(part("raise another"), eintr::shield);
+        measured(part("lower it"), || drop(another));
+        assert_eq!(measured(part("ask"), || remote.interrupt()), Delivery::Held);
+        measured(part("lower the last one"), || drop(last));
+        assert!(eintr::check().is_err());
+        let guard = measured(part("raise after the acknowledgement"), eintr::shield);
+        measured(part("lower with nothing that is to be sent"), || drop(guard));
+        assert!(scope.clear().is_some());
+        let guard = measured(part("raise after it was cleared"), eintr::shield);
+        measured(part("lower with nothing asked"), || drop(guard));
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
+/// However many are asked for meanwhile.
+#[test]
+fn no_signal_comes_while_a_shield_is_up() {
+    let _t = common::begin();
+    for sig in [libc::SIGUSR1, libc::SIGRTMIN() + 1] {
+        let Some(parts) = trace(|| {
+            let pause = Duration::from_micros(20);
+            let options = ScopeOptions::new(sig).resend(Resend::Backoff { first: pause, ceiling: pause });
+            let scope = options.enter().expect("entered");
+            let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+            let sender = std::thread::spawn({
+                let (stop, asked, remote) = (stop.clone(), asked.clone(), scope.remote());
+                move || {
+                    while !stop.load(SeqCst) {
+                        assert_ne!(remote.interrupt(), Delivery::Gone);
+                        asked.fetch_add(1, SeqCst);
+                    }
+                }
+            });
+            for _ in 0..200 {
+                common::wait_until(|| scope.interrupted().is_some());
+                let guard = eintr::shield();
+                let before = asked.load(SeqCst);
+                measured(1, || {
+                    work();
+                    common::wait_until(|| asked.load(SeqCst) > before + 1);
+                });
+                drop(guard);
+                assert!(scope.clear().is_some(), "asked meanwhile");
+            }
+            stop.store(true, SeqCst);
+            sender.join().unwrap();
+        }) else {
+            return;
+        };
+        let signals = parts[&1].iter().filter(|event| matches!(event, Event::Signal(_))).count();
+        assert_eq!((signals, parts[&1].is_empty()), (0, false), "signal {sig}");
+    }
+}

@@ -117,6 +117,25 @@ fn race_loses_by_hand_and_not_by_the_stub() {
     assert_eq!(lines[1..], ["eintr: 10000 rounds, 0 lost"], "{text}");
 }
 
+#[test]
+fn c_library_ends_pclose_and_leaves_the_child_to_itself() {
+    let _t = common::begin();
+    let text = output(example("c_library").arg("100"));
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("pclose: interrupted by a remote"), "{text}");
+    assert_eq!(lines.next(), Some("the watchdog: (Sent, Acknowledged)"), "{text}");
+    assert_eq!(lines.next(), Some("the child: exit status: 7"), "{text}");
+    assert_eq!(lines.next(), None, "{text}");
+}
+
+#[test]
+fn resolve_with_deadline_tells_what_came_of_it() {
+    let _t = common::begin();
+    assert_eq!(output(example("resolve_with_deadline").args(["localhost", "3600000"])), "an address, in time\n");
+    let late = output(example("resolve_with_deadline").args(["localhost", "0"]));
+    assert!(late.contains(", too late: after "), "{late}");
+}
+
 /// `ctrl_c` with SIGINT at its default: a shell's background job, which CI may be, has it ignored. No event comes within the life of the test,
 /// so nothing but the signal ends the loop.
 fn ctrl_c(clean_up: &str) -> Running {

@@ -609,3 +609,60 @@ fn clear_tells_what_it_takes() {
         assert!(taken.is_none() || left.is_none(), "one request, told twice");
     });
 }
+
+/// A shield beside two senders: the quick hold, one exchange, or the full one where it refuses. What it guards: a quick hold that overlooks who is inside, or
+/// what is asked already, so that `pending` stays up, or a signal goes out under the shield.
+#[test]
+fn the_quick_hold_overlooks_nobody() {
+    model(Some(5), || {
+        let scope = Scope::open();
+        let senders = [sender(&scope), sender(&scope)];
+        let quick = scope.gate.hold_quiet();
+        if !quick {
+            scope.gate.hold();
+        }
+        scope.quiet.store(true, SeqCst);
+        let sent = scope.sent.load(SeqCst);
+        if quick {
+            assert_eq!((sent, scope.pending.load(SeqCst)), (0, 0), "nothing has begun that was not waited for");
+        } else {
+            scope.lower();
+        }
+        assert_eq!(scope.pending.load(SeqCst), 0, "nothing acts under a shield");
+        assert!(scope.gate.hold_quiet(), "a second shield finds it held");
+        assert_eq!(scope.sent.load(SeqCst), sent, "nothing is sent under a shield");
+        scope.quiet.store(false, SeqCst);
+        let found = scope.gate.open();
+        if found {
+            scope.pending.store(1, SeqCst);
+        }
+        let answers = senders.map(|s| s.join().unwrap());
+        assert!(answers.iter().all(|a| matches!(a, Answer::Inside | Answer::Kept)), "{answers:?}");
+        assert!(found || !answers.contains(&Answer::Kept), "what was kept is found when it is lowered: {answers:?}");
+        assert_eq!(scope.sent.load(SeqCst) as usize, answers.iter().filter(|a| **a == Answer::Inside).count());
+        assert_eq!(scope.pending.load(SeqCst), 1);
+        assert!(!scope.is_acknowledged());
+    });
+}
+
+/// The same with something asked and acknowledged before: that must be lowered, so the quick hold refuses; and nobody who waits is forgotten.
+#[test]
+fn the_quick_hold_refuses_while_something_is_asked() {
+    model(None, || {
+        let scope = Scope::open();
+        assert_eq!(scope.ask(), Answer::Inside);
+        scope.holding(|| scope.gate.see());
+        let other = sender(&scope);
+        assert!(!scope.gate.hold_quiet());
+        scope.gate.hold();
+        scope.quiet.store(true, SeqCst);
+        scope.lower();
+        assert_eq!(scope.pending.load(SeqCst), 0);
+        scope.quiet.store(false, SeqCst);
+        assert!(scope.gate.open(), "it was asked before");
+        scope.pending.store(1, SeqCst);
+        let answer = other.join().unwrap();
+        assert!(matches!(answer, Answer::Inside | Answer::Kept), "{answer:?}");
+        assert!(scope.gate.is_unseen(), "the second one is not acknowledged");
+    });
+}

@@ -498,7 +498,7 @@ fn programs_do_what_the_model_says() {
         common::install(libc::SIGWINCH, interrupt_from_handler as *const () as usize, libc::SA_RESTART, &[]);
         let interrupter = Interrupter::new();
         let config = Config {
-            cases: common::rounds("EINTR_PROGRAMS", 2000) as u32,
+            cases: common::rounds("EINTR_PROGRAMS", 1000) as u32,
             failure_persistence: None,
             max_shrink_iters: 5_000,
             ..Config::default()

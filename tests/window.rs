@@ -233,7 +233,8 @@ mod stepped {
     }
 
     // Interleaving: a foreign signal breaks the sleep; its handler returns, to the call itself where it restarts, behind it where not. Ours comes
-    // at one instruction of what is run from there until the thread sleeps again. Of the code between the stub and the stub, at every tenth.
+    // at one instruction of what is run from there until the thread sleeps again. Of the code between the stub and the stub, at every tenth, or, where that
+    // is long, at every fortieth.
     #[test]
     fn an_interrupt_behind_a_foreign_handler_ends_the_call() {
         let _t = begin();
@@ -248,7 +249,7 @@ mod stepped {
             let (mut steps, mut tried) = (0, 1);
             let mut met = at(0);
             while met != Spot::Asleep {
-                steps += if steps < path.len() { 1 } else { 10 };
+                steps += if steps < path.len() { 1 } else { (4000 / common::affordable(400)) as usize };
                 tried += 1;
                 met = at(steps);
             }
@@ -261,16 +262,16 @@ mod stepped {
         });
     }
 
-    // Every instruction of the stub once more, and up to 300 of the code around it.
+    // Every instruction of the stub once more, and up to 300 of the code around it; fewer in a debug build, where each takes its time to get to.
     #[test]
     fn an_interrupt_around_the_stub_loses_nothing() {
         let _t = begin();
         with_each(&setups()[..1], |stepper| {
             for shape in [Shape::Empty, Shape::Byte] {
-                let path = stepper.path_of_call(shape);
+                let (path, spots) = (stepper.path_of_call(shape), common::affordable(300) as usize);
                 let (mut tried, labels) = (0, stepper.labels);
                 let in_stub = |spot: &Spot| matches!(spot, Spot::At(pc) if labels.has(*pc)) || *spot == Spot::Asleep;
-                for n in (0..path.len()).filter(|n| in_stub(&path[*n]) || n % path.len().div_ceil(300) == 0) {
+                for n in (0..path.len()).filter(|n| in_stub(&path[*n]) || n % path.len().div_ceil(spots) == 0) {
                     let outcome = stepper.round_by_steps(shape, n, Arrival::Ours);
                     let fault = if shape == Shape::Byte && outcome.answer == 1 {
                         must(outcome.left == 0 && outcome.interrupted, "the interrupt is not pending any more")

@@ -8,18 +8,29 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
-use crate::engine::{blocked, fork, nested, resend};
+use crate::engine::{blocked, deadline, fork, nested, resend};
 use crate::error::{Interrupted, Reason};
 use crate::kernel::mask::{self, Mask};
 
-/// Why the calling thread is interrupted, if it is: the outermost scope's reason.
+/// Why the calling thread is interrupted, if it is: the outermost scope's reason, and of that a Remote before a signal before a deadline.
 pub(crate) fn owner(record: &Record) -> Option<Interrupted> {
-    record.scopes().map(Link::of).filter(|link| link.node().gate.acts()).find_map(reason)
+    record.scopes().map(Link::of).find_map(|link| {
+        let asked = Some(link).filter(|link| link.node().gate.acts()).and_then(asked);
+        asked.or_else(|| deadline::is_due(record, link, false).then_some(Interrupted::new(Reason::Deadline)))
+    })
 }
 
-/// Why this scope is interrupted, if it is, held or not.
-pub(crate) fn reason(link: Link) -> Option<Interrupted> {
+fn asked(link: Link) -> Option<Interrupted> {
     link.node().gate.asked_by_remote(link.generation()).map(told)
+}
+
+/// Why this scope is interrupted, if it is, shielded or not.
+fn reason(link: Link) -> Option<Interrupted> {
+    let due = || {
+        let record = link.node().record().filter(|_| link.is_open())?;
+        deadline::is_due(record, link, true).then_some(Interrupted::new(Reason::Deadline))
+    };
+    asked(link).or_else(due)
 }
 
 /// The same for the scoped thread's own look. A sender may stand between writing the gate's word and `pending`; the thread that has seen the
@@ -43,13 +54,14 @@ pub(crate) fn acknowledge(record: &Record) {
         return; // a handler's call must not take away what the call below needs
     }
     let saved = mask::block_all();
-    record.scopes().for_each(|place| place.value.gate.hold());
-    record.scopes().for_each(|place| place.value.gate.see());
+    let unshielded = || record.scopes().map(|place| &place.value).filter(|node| !node.is_shielded());
+    unshielded().for_each(|node| node.gate.hold());
+    unshielded().for_each(|node| node.gate.see());
+    deadline::see_due(record);
     record.lanes().for_each(quiet);
-    record.lanes().for_each(Lane::before_barrier); // the gates are held: all that was sent is queued
     record.lower();
-    for place in record.scopes() {
-        if place.value.gate.open() {
+    for node in unshielded() {
+        if node.gate.open() {
             record.window.pending.store(1, SeqCst);
         }
     }
@@ -57,22 +69,24 @@ pub(crate) fn acknowledge(record: &Record) {
     finish(record, saved);
 }
 
-fn quiet(lane: &Lane) {
-    lane.timer.stop();
+/// Nothing of this lane comes for what was asked so far. Its gates are held, or shielded: all that was sent is queued.
+pub(super) fn quiet(lane: &Lane) {
+    resend::retune_shut(lane);
     lane.landing.forget();
     lane.calm();
+    lane.before_barrier();
 }
 
 /// Opens the mask again, which is the barrier. What is held for somebody is offered before, unless
 /// the user has blocked the number: what is queued behind that is not ours to take.
-fn finish(record: &Record, saved: Mask) {
+pub(super) fn finish(record: &Record, saved: Mask) {
     let saved = Mask(saved.0 & !record.shut.swap(0, SeqCst));
     record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(blocked::offer_held);
     mask::set(saved);
     record.lanes().filter(|lane| !saved.has(lane.sig)).for_each(Lane::after_barrier);
 }
 
-/// Takes the interrupt of one scope of the calling thread; the others' are neither seen nor cleared.
+/// Takes the interrupt of one scope of the calling thread; the others' are neither seen nor cleared. A deadline that is due stays so.
 pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     fork::check();
     let record = link.node().record().filter(|_| link.is_open())?;
@@ -80,14 +94,17 @@ pub(crate) fn clear(link: Link) -> Option<Interrupted> {
     let gate = &link.node().gate;
     gate.hold();
     let taken = gate.clear().map(told);
-    if let Some(lane) = record.lane(link.node().sig()) {
-        quiet(lane);
-        if lane.has_one_scope() {
-            lane.before_barrier();
+    match record.lane(link.node().sig()) {
+        Some(lane) if lane.has_one_scope() => quiet(lane),
+        Some(lane) => {
+            resend::retune(lane);
+            lane.landing.forget();
+            lane.calm();
         }
+        None => {}
     }
     record.lower();
-    if gate.open() {
+    if !link.node().is_shielded() && gate.open() {
         record.window.pending.store(1, SeqCst);
     }
     resend::renew(record);

@@ -14,7 +14,7 @@ use crate::atomic::SeqCst;
 use crate::engine::lane::Lane;
 use crate::engine::record::Record;
 use crate::engine::slot::Slot;
-use crate::engine::{chain, foreign, nested, provenance, resend, standing, turn};
+use crate::engine::{chain, deadline, foreign, nested, provenance, resend, standing, turn};
 use crate::kernel::decide::{Place, Then, decide};
 use crate::kernel::frame::{Caller, Frame};
 use crate::kernel::send::Info;
@@ -48,11 +48,17 @@ pub(super) fn on_signal(frame: &Frame) {
 
 fn landed(lane: &Lane, info: &Info, caller: Caller) {
     lane.record.open(lane.sig);
-    if !provenance::is_expiry(info) {
-        return lane.landed();
+    let is_expiry = provenance::is_expiry(info);
+    if is_expiry {
+        lane.timer_landed()
+    } else {
+        lane.landed()
     }
-    lane.timer_landed();
-    if !lane.is_closing() {
+    if lane.is_closing() {
+        return;
+    }
+    deadline::mark_due(lane); // by the clock: what an expiry was set for is not to be told
+    if is_expiry {
         resend::again(lane, caller);
     }
 }
@@ -80,9 +86,19 @@ fn end_the_call(frame: &Frame, caller: Caller, lane: &Lane, ours: bool) {
 
 /// Called by somebody's dispatcher with the number alone. While one of ours is out it is taken to be that one.
 fn without_info(frame: &Frame, lane: Option<&Lane>) {
-    match lane.filter(|lane| lane.is_out()) {
-        Some(lane) => lane.landed(),
+    match lane.filter(|lane| lane.is_out() || lane.timer.may_have_expired()) {
+        Some(lane) => landed_bare(lane, Caller::Bare),
         None => chain::forward(frame, Caller::Bare, Slot::of(frame.sig)),
+    }
+}
+
+/// One of ours, sent or an expiry.
+fn landed_bare(lane: &Lane, caller: Caller) {
+    lane.landed();
+    lane.timer.expired();
+    if !lane.is_closing() {
+        deadline::mark_due(lane);
+        resend::again(lane, caller);
     }
 }
 
@@ -90,14 +106,10 @@ fn without_info(frame: &Frame, lane: Option<&Lane>) {
 fn of_a_stripped_action(frame: &Frame, lane: Option<&Lane>) {
     standing::is_ours(frame.sig);
     frame.blank_info();
-    match lane.filter(|lane| lane.is_out() || lane.timer.is_armed()) {
+    match lane.filter(|lane| lane.is_out() || lane.timer.may_have_expired()) {
         Some(lane) => {
             lane.record.open(lane.sig);
-            lane.landed();
-            lane.timer.expired();
-            if !lane.is_closing() {
-                resend::again(lane, Caller::Kernel);
-            }
+            landed_bare(lane, Caller::Kernel);
             end_the_call(frame, Caller::Kernel, lane, true);
         }
         None => foreign::arrived(frame, Caller::Kernel, &frame.info(), lane),

@@ -174,6 +174,13 @@ impl Gate {
         self.wait_until_empty();
     }
 
+    /// Keeps requests from now on, if there is nothing else to do: nothing asked, nobody inside. One exchange; none, if they are kept already.
+    pub(crate) fn hold_quiet(&self) -> bool {
+        let word = self.word.load(SeqCst);
+        word & HELD != 0
+            || word & (PENDING | SENDERS) == 0 && self.word.compare_exchange(word, word | HELD, SeqCst, SeqCst).is_ok()
+    }
+
     /// Ends [`hold`](Gate::hold) (or the state after [`renew`](Gate::renew)). `true` if a request is pending.
     pub(crate) fn open(&self) -> bool {
         self.word.fetch_and(!HELD, SeqCst) & PENDING != 0

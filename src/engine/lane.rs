@@ -12,7 +12,7 @@
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::blocked;
 use crate::engine::record::Record;
-use crate::engine::resend::Timer;
+use crate::engine::timer::Timer;
 use crate::engine::turn::Landing;
 use crate::kernel::clock;
 use crate::kernel::held::Held;

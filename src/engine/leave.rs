@@ -11,7 +11,7 @@ use crate::engine::lane::Lane;
 use crate::engine::node::Link;
 use crate::engine::record::Record;
 use crate::engine::slot::{Displaced, Slot};
-use crate::engine::{drain, foreign, fork, nested, resend};
+use crate::engine::{deadline, drain, foreign, fork, nested, resend};
 use crate::kernel::mask::{self, Mask};
 
 /// Leaves a scope of the calling thread (protocol 7): any order, any path. One that has ended already, with its thread or by `exec`, is left
@@ -22,12 +22,13 @@ pub(crate) fn leave(link: Link) -> Result<(), Displaced> {
     let (true, Some(record)) = (link.is_open(), node.record()) else { return Ok(()) };
     let Some(lane) = record.lane(node.sig()) else { return Ok(()) };
     nested::look(record);
-    let masked = if node.gate.close_quiet() {
+    let masked = if !deadline::has_any(record, link) && node.gate.close_quiet() {
         record.remove(link);
         None
     } else {
         let saved = mask::block_all();
         node.gate.close();
+        deadline::end_all(record, link);
         record.remove(link);
         record.lower();
         Some(saved)
@@ -38,7 +39,7 @@ pub(crate) fn leave(link: Link) -> Result<(), Displaced> {
         return end(lane, masked);
     }
     if let Some(mask) = masked {
-        lane.timer.stop();
+        resend::retune(lane);
         resend::renew(record);
         mask::set(mask);
     }
@@ -89,6 +90,11 @@ fn end_open(lane: &Lane, slot: &Slot, masked: Option<Mask>) -> Result<(), Displa
     match masked {
         Some(mask) => {
             lane.give_back_held(); // only a drain without a fence leaves something
+            mask::set(mask.without(lane.sig));
+        }
+        None if !lane.held.is_empty() => {
+            let mask = mask::block_all();
+            lane.give_back_held();
             mask::set(mask.without(lane.sig));
         }
         None => {

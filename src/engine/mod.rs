@@ -1,13 +1,14 @@
 //! The engine: what a scope is made of, how an interrupt travels, and what happens to everybody else's signals.
 //!
 //! In the order in which a reader needs them: `gate` (the one word), `node` (a scope's shared half), `record` (a thread), `lane` (a number on
-//! a thread), `enter` and `leave`, `slot` (a number in the process), `provenance` (whose a signal is), `interrupt` (the sending side), `resend` (the
-//! timer), `deliver` (the receiving side), `nested` (calls below other handlers), `turn` (restarts of plain calls), `op` (a call of `sys`), `foreign` and
+//! a thread), `enter` and `leave`, `slot` (a number in the process), `provenance` (whose a signal is), `interrupt` (the sending side), `timer`, `resend` (what
+//! sets it), `deadline`, `shield`, `deliver` (the receiving side), `nested` (calls below other handlers), `turn` (restarts of plain calls), `op` (a call of `sys`), `foreign` and
 //! `chain` (other people's signals), `blocked` (numbers that were blocked before the scope), `drain`, `acknowledge`, `exit` and `fork`.
 
 pub(crate) mod acknowledge;
 mod blocked;
 mod chain;
+pub(crate) mod deadline;
 mod deliver;
 mod drain;
 pub(crate) mod enter;
@@ -26,6 +27,8 @@ mod pool;
 mod provenance;
 pub(crate) mod record;
 mod resend;
+pub(crate) mod shield;
 mod slot;
 mod standing;
+mod timer;
 mod turn;

@@ -3,8 +3,8 @@
 //! # Invariants
 //! 1. A node is reached only with the generation that its gate had when the reader's right began (a [`Link`]); the gate's answer to that
 //!    generation says whether the rest of the node still speaks of the same scope.
-//! 2. `record`, `sig`, `policy` and the pauses are written before the gate is opened, and not again in its generation.
-//! 3. `next` is changed only by the thread that the node is listed on, in single stores.
+//! 2. `record`, `sig`, `policy`, `order` and the pauses are written before the gate is opened, and not again in its generation.
+//! 3. `next` and `shields` are changed only by the thread that the node is listed on; `next` in single stores.
 
 use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::gate::Gate;
@@ -32,8 +32,10 @@ pub(crate) struct Node {
     shadow: AtomicU8,
     /// Index plus one of the next scope of the thread, further in; 0 for the last.
     pub(crate) next: AtomicU32,
-    /// Order of making, over all scopes of the process.
-    pub(crate) serial: AtomicU64,
+    /// Order of entering, among the scopes, deadlines and shields of the thread.
+    pub(crate) order: AtomicU64,
+    /// Shields that are up over it. While there is one the gate is held.
+    pub(crate) shields: AtomicU32,
 }
 
 /// What scopes further in on the same lane leave of a scope's policy.
@@ -66,7 +68,8 @@ impl Node {
             ceiling: AtomicU64::new(0),
             shadow: AtomicU8::new(0),
             next: AtomicU32::new(0),
-            serial: AtomicU64::new(0),
+            order: AtomicU64::new(0),
+            shields: AtomicU32::new(0),
         }
     }
 
@@ -93,6 +96,10 @@ impl Node {
         Pauses { first: self.first.load(SeqCst), ceiling: self.ceiling.load(SeqCst) }
     }
 
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shields.load(SeqCst) != 0
+    }
+
     pub(crate) fn shadow(&self) -> Shadow {
         match self.shadow.load(SeqCst) {
             0 => Shadow::None,
@@ -109,18 +116,18 @@ impl Node {
 impl Link {
     /// A node of one's own, its gate held (a Ticket).
     pub(crate) fn make() -> Link {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let place = NODES.take(Node::new);
         let node = &place.value;
-        node.serial.store(SERIAL.fetch_add(1, SeqCst), SeqCst);
         node.pid.store(pid::current(), SeqCst);
         node.set_shadow(Shadow::None);
         node.next.store(0, SeqCst);
+        node.shields.store(0, SeqCst);
         Link { place, generation: node.gate.renew() }
     }
 
     /// Says where its signals go; before the gate is opened (invariant 2).
     pub(crate) fn bind(self, record: &Record, sig: i32, policy: Foreign, pauses: Pauses) {
+        self.node().order.store(record.next_order(), SeqCst);
         self.node().first.store(pauses.first, SeqCst);
         self.node().ceiling.store(pauses.ceiling, SeqCst);
         self.node().record.store(record.index(), SeqCst);

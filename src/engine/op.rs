@@ -5,7 +5,7 @@
 //! 2. A call that did something has answered with it, never with EINTR: so nothing is lost.
 
 use crate::engine::record::Record;
-use crate::engine::{acknowledge, fork, nested};
+use crate::engine::{acknowledge, deadline, fork, nested};
 use crate::error::Error;
 use crate::kernel::mask::Mask;
 use crate::kernel::stub::window::Door;
@@ -22,6 +22,7 @@ pub(crate) fn run<T>(mut call: impl FnMut(Door<'_>) -> Result<T, Errno>) -> Resu
     loop {
         let record = Record::current();
         record.into_iter().for_each(nested::look);
+        record.into_iter().for_each(deadline::notice);
         match call(Door::of(record.map(|record| &record.window))) {
             Err(Errno::EINTR) => interrupted(record)?,
             answer => return answer.map_err(Error::Os),
@@ -37,13 +38,19 @@ fn interrupted(record: Option<&Record>) -> Result<(), Error> {
             record.into_iter().for_each(acknowledge::acknowledge);
             Err(interrupted.into())
         }
-        None => Ok(()),
+        None => {
+            record.into_iter().for_each(Record::mend_pending);
+            Ok(())
+        }
     }
 }
 
-/// The numbers of the calling thread's live scopes: what a call must not block or take while it waits, or an interrupt would not reach it
+/// The numbers of the calling thread's live scopes that are not shielded: what a call must not block or take while it waits, or an interrupt would not reach it
 /// (protocol 12).
 pub(crate) fn numbers() -> Mask {
-    let lanes = Record::current().into_iter().flat_map(Record::lanes);
-    lanes.filter(|lane| lane.has_scopes()).fold(Mask(0), |mask, lane| mask.with(lane.sig))
+    let Some(record) = Record::current() else { return Mask(0) };
+    let open = record.scopes().map(|place| &place.value).filter(|node| !node.is_shielded());
+    let mask = open.fold(Mask(0), |mask, node| mask.with(node.sig()));
+    let waited_for = record.lanes().filter(|lane| deadline::is_waited_for(lane));
+    waited_for.fold(mask, |mask, lane| mask.with(lane.sig))
 }

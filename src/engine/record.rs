@@ -3,8 +3,8 @@
 //! # Invariants
 //! 1. A record is never freed; it belongs to the thread whose id stands in `tid`, or to nobody (0).
 //! 2. `scopes` is changed only by its thread, in single stores, so that the thread's handler can walk it at any instant.
-//! 3. `pending` is 1 if a gate of the list acts ([`Gate::acts`](crate::engine::gate::Gate::acts)); it is 0 in that case only while a sender
-//!    stands between its two steps. The gates are the truth.
+//! 3. `pending` is 1 if a gate of the list acts ([`Gate::acts`](crate::engine::gate::Gate::acts)), or a deadline that was found due; it is 0 in
+//!    that case only while a sender stands between its two steps. The gates and the deadlines are the truth.
 //! 4. The table names a record for a thread id from the thread's first scope until the thread ends.
 //!
 //! # Async-signal-safety
@@ -12,10 +12,11 @@
 //! made at its first touch, with malloc.
 
 use crate::atomic::{AtomicU32, AtomicU64, AtomicUsize, SeqCst};
+use crate::engine::deadline::{self, Entry};
 use crate::engine::lane::Lane;
 use crate::engine::node::{Link, Node};
 use crate::engine::pool::{Place, Pool};
-use crate::kernel::mask::Mask;
+use crate::kernel::mask::{self, Mask};
 use crate::kernel::stack::Stack;
 use crate::kernel::stub::window::Window;
 use crate::kernel::{hooks, raw};
@@ -45,6 +46,10 @@ pub(crate) struct Record {
     pub(crate) window: Window,
     /// Index plus one of the outermost scope.
     scopes: AtomicU32,
+    /// Index plus one of the deadline that was made last.
+    pub(super) deadlines: AtomicU32,
+    /// How many scopes, deadlines and shields were made.
+    orders: AtomicU64,
     /// Numbers that the handler has blocked for the sake of a call below another handler, as a mask.
     pub(crate) shut: AtomicU64,
     /// Marks of calls that were there when a handler above them made one of its own: the chain of frames breaks when such a handler is left by
@@ -63,6 +68,8 @@ impl Record {
             pid: AtomicU32::new(0),
             window: Window::new(),
             scopes: AtomicU32::new(0),
+            deadlines: AtomicU32::new(0),
+            orders: AtomicU64::new(0),
             shut: AtomicU64::new(0),
             below: [const { AtomicUsize::new(0) }; 8],
             stack: [const { AtomicUsize::new(0) }; 2],
@@ -183,6 +190,11 @@ impl Record {
         std::iter::successors(first, |place| Node::by_plus_one(place.value.next.load(SeqCst)))
     }
 
+    /// Tells what was made before from what is made now.
+    pub(crate) fn next_order(&self) -> u64 {
+        self.orders.fetch_add(1, SeqCst)
+    }
+
     /// Adds a scope, as the innermost.
     pub(crate) fn push(&self, link: Link) {
         match self.scopes().last() {
@@ -202,17 +214,27 @@ impl Record {
         }
     }
 
-    /// Sets `pending` to what the gates say: swap, then walk (invariant 3). For the thread itself, with all signals blocked.
+    /// Sets `pending` to what the gates and the deadlines say: swap, then walk (invariant 3). For the thread itself, with all signals blocked.
     pub(crate) fn lower(&self) {
         self.window.pending.swap(0, SeqCst);
-        if self.scopes().any(|place| place.value.gate.acts()) {
+        if self.scopes().any(|place| place.value.gate.acts()) || deadline::all(self).any(Entry::acts) {
             self.window.pending.store(1, SeqCst);
+        }
+    }
+
+    /// Nobody owns up to `pending`: a handler runs on top of a thread that is about to lower it (a deadline that was due is dropped). The call that found
+    /// it would be cancelled again and again.
+    pub(crate) fn mend_pending(&self) {
+        if self.window.pending.load(SeqCst) != 0 {
+            let saved = mask::block_all();
+            self.lower();
+            mask::set(saved);
         }
     }
 
     /// Whether something is asked that acts and that nobody has acknowledged.
     pub(crate) fn has_unseen(&self) -> bool {
-        self.scopes().any(|place| place.value.gate.is_unseen())
+        self.scopes().any(|place| place.value.gate.is_unseen()) || deadline::all(self).any(Entry::is_unseen)
     }
 
     /// The number is not blocked by us any more, or is about to be opened.
@@ -228,6 +250,7 @@ impl Record {
         }
         for record in Record::all().filter(|record| record.tid() != 0 && Some(record.index()) != kept) {
             record.scopes.store(0, SeqCst);
+            record.deadlines.store(0, SeqCst);
             record.window.pending.store(0, SeqCst);
             record.lanes().for_each(Lane::forget);
             record.tid.store(0, SeqCst);

@@ -43,6 +43,29 @@ pub(crate) fn exact() -> timespec {
     time
 }
 
+/// Later than any time that comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// CLOCK_MONOTONIC in nanoseconds. It stands still while the machine is suspended (clock_gettime(2)).
+pub(crate) fn now() -> u64 {
+    nanoseconds(duration(exact()))
+}
+
+/// A time from now, in those; [`NEVER`] if it lies beyond what they count (584 years).
+pub(crate) fn after(length: Duration) -> u64 {
+    now().saturating_add(nanoseconds(length))
+}
+
+/// An instant in those. Never earlier than the instant, see [`monotonic`]; one that has passed is now.
+pub(crate) fn at(instant: Instant) -> u64 {
+    let rest = instant.saturating_duration_since(Instant::now());
+    after(rest)
+}
+
+fn nanoseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(NEVER)
+}
+
 /// A time that the kernel told, as a length.
 pub(crate) fn duration(time: timespec) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -60,7 +83,8 @@ pub(crate) fn length(of: Duration) -> timespec {
     later(timespec { tv_sec: 0, tv_nsec: 0 }, of)
 }
 
-fn later(time: timespec, by: Duration) -> timespec {
+/// A time and a length after it; no later than the kernel can be told.
+pub(crate) fn later(time: timespec, by: Duration) -> timespec {
     let nanoseconds = time.tv_nsec + i64::from(by.subsec_nanos()); // each is below 10^9
     let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX).saturating_add(nanoseconds / 1_000_000_000);
     timespec { tv_sec: time.tv_sec.saturating_add(seconds), tv_nsec: nanoseconds % 1_000_000_000 }

@@ -39,12 +39,24 @@ pub(crate) fn create(tid: i32, sig: i32, value: u64) -> Result<i32, Errno> {
 /// # Errors
 /// EINVAL: no such timer.
 pub(crate) fn set(id: i32, nanoseconds: u64) -> Result<(), Errno> {
+    settime(id, 0, nanoseconds)
+}
+
+/// The same at a time of CLOCK_MONOTONIC, in nanoseconds; at once, if that has passed.
+///
+/// # Errors
+/// As [`set`].
+pub(crate) fn set_at(id: i32, time: u64) -> Result<(), Errno> {
+    settime(id, libc::TIMER_ABSTIME, time)
+}
+
+fn settime(id: i32, flags: i32, nanoseconds: u64) -> Result<(), Errno> {
     const SECOND: u64 = 1_000_000_000;
     let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let after = libc::timespec { tv_sec: (nanoseconds / SECOND) as i64, tv_nsec: (nanoseconds % SECOND) as i64 };
-    let new = libc::itimerspec { it_interval: never, it_value: after };
+    let value = libc::timespec { tv_sec: (nanoseconds / SECOND) as i64, tv_nsec: (nanoseconds % SECOND) as i64 };
+    let new = libc::itimerspec { it_interval: never, it_value: value };
     // SAFETY: `new` is read; the old setting is not asked for.
-    unsafe { raw::call(libc::SYS_timer_settime, [id as usize, 0, &raw const new as usize, 0]) }.map(drop)
+    unsafe { raw::call(libc::SYS_timer_settime, [id as usize, flags as usize, &raw const new as usize, 0]) }.map(drop)
 }
 
 /// `int timer_gettime(timer_t id, struct itimerspec *setting)`, timer_gettime(2): whether it is still to expire. If not, its signal has been queued:

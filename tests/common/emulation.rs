@@ -45,9 +45,17 @@ pub fn patience(limit: Duration) -> Duration {
     if emulated() { limit * 5 } else { limit }
 }
 
-/// How often to repeat by default: a twentieth where everything is slow, but 20 times if more was asked for.
+/// How often to repeat by default: what was asked for, in an optimized build. A quarter in the one that `cargo test` makes, and a twentieth where
+/// everything is slow; but 20 times if more was asked for.
 pub fn affordable(rounds: u64) -> u64 {
-    if emulated() { (rounds / 20).max(rounds.min(20)) } else { rounds }
+    let parts = if emulated() {
+        20
+    } else if cfg!(debug_assertions) {
+        4
+    } else {
+        1
+    };
+    (rounds / parts).max(rounds.min(20))
 }
 
 /// The number under which /proc shows the system call `nr` of this program: the emulator's own call for it.

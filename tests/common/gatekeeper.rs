@@ -1,5 +1,5 @@
-//! Stops a sender inside the gate for as long as a test likes: its `rt_tgsigqueueinfo(2)` is held by a seccomp filter of its own thread
-//! (SECCOMP_RET_USER_NOTIF, seccomp_unotify(2)) until somebody lets it go on. A test file takes it by
+//! Stops a sender inside the gate for as long as a test likes: its `rt_tgsigqueueinfo(2)`, or another call, is held by a seccomp filter of its own
+//! thread (SECCOMP_RET_USER_NOTIF, seccomp_unotify(2)) until somebody lets it go on. A test file takes it by
 //! `#[path = "common/gatekeeper.rs"] mod gatekeeper;` beside `mod common;`.
 #![allow(
     dead_code,
@@ -19,7 +19,7 @@ const NOTIF_RECV: u64 = 0xC050_2100;
 const NOTIF_SEND: u64 = 0xC018_2101;
 const _: () = assert!(size_of::<libc::seccomp_notif>() == 80 && size_of::<libc::seccomp_notif_resp>() == 24);
 
-/// A thread that stands in its `rt_tgsigqueueinfo`.
+/// A thread that stands in its call.
 #[derive(Debug)]
 pub struct HeldSender<T> {
     listener: OwnedFd,
@@ -30,18 +30,28 @@ pub struct HeldSender<T> {
 
 /// Whether a sender can be held here; said aloud if not. To be asked before anything is set up that the sender's signal could meet.
 pub fn can_hold() -> bool {
-    let asked = std::thread::spawn(|| filter_this_thread().map(drop)).join().expect("it only asks");
+    let asked = std::thread::spawn(|| filter_this_thread(SENDS).map(drop)).join().expect("it only asks");
     if let Err(e) = &asked {
         println!("SKIPPED: no seccomp user notification here ({e}): senders are not held inside the gate");
     }
     asked.is_ok()
 }
 
+const SENDS: libc::c_long = libc::SYS_rt_tgsigqueueinfo;
+
 /// Starts a thread that runs `send`, and comes back when it stands in `rt_tgsigqueueinfo`. `None`, said aloud, where the kernel gives no such filter.
 pub fn hold_sender<T: Send + 'static>(send: impl FnOnce() -> T + Send + 'static) -> Option<HeldSender<T>> {
+    hold_in(SENDS, send)
+}
+
+/// The same for its first call of this number.
+pub fn hold_in<T: Send + 'static>(
+    nr: libc::c_long,
+    send: impl FnOnce() -> T + Send + 'static,
+) -> Option<HeldSender<T>> {
     let (tell, told) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        tell.send(filter_this_thread().map(|fd| (fd, crate::common::gettid()))).expect("the test waits");
+        tell.send(filter_this_thread(nr).map(|fd| (fd, crate::common::gettid()))).expect("the test waits");
         send()
     });
     match told.recv().expect("the sender's thread has started") {
@@ -53,7 +63,7 @@ pub fn hold_sender<T: Send + 'static>(send: impl FnOnce() -> T + Send + 'static)
         Ok((listener, tid)) => {
             let mut ready = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             while unsafe { libc::poll(&mut ready, 1, -1) } < 0 {}
-            assert!(ready.revents & libc::POLLIN != 0, "the sender ended without sending by rt_tgsigqueueinfo");
+            assert!(ready.revents & libc::POLLIN != 0, "the sender ended without a call of number {nr}");
             let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
             let r = unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV as _, &mut call) };
             assert_eq!(r, 0, "SECCOMP_IOCTL_NOTIF_RECV: {}", std::io::Error::last_os_error());
@@ -86,12 +96,12 @@ impl<T> HeldSender<T> {
     }
 }
 
-/// The calling thread alone gets a filter that hands `rt_tgsigqueueinfo` to the listener and allows the rest.
-fn filter_this_thread() -> std::io::Result<OwnedFd> {
+/// The calling thread alone gets a filter that hands this call to the listener and allows the rest.
+fn filter_this_thread(nr: libc::c_long) -> std::io::Result<OwnedFd> {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let program = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // seccomp_data.nr
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_rt_tgsigqueueinfo as u32),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, nr as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];

@@ -14,7 +14,8 @@
 mod emulation;
 #[allow(unused_imports)] // not every file needs each
 pub use emulation::{
-    emulated, look_alike, number_from_proc, number_in_proc, patience, program, set_from_proc, skipped_if_emulated,
+    affordable, emulated, look_alike, number_from_proc, number_in_proc, patience, program, set_from_proc,
+    skipped_if_emulated,
 };
 
 use std::process::{ExitStatus, Stdio};
