@@ -26,7 +26,8 @@ fn by_deadline<T: Debug>(answer: Result<T, Error>) {
 }
 
 /// What looks whose action stands, and stops the timer where it is a stranger's.
-const MEANWHILE: [(&str, fn(&Scope)); 3] = [
+type Act = fn(&Scope);
+const MEANWHILE: [(&str, Act); 3] = [
     ("another deadline, made and dropped", |scope| drop(scope.timeout(ms(20)).unwrap())),
     ("a shield, raised and lowered", |_| drop(shield())),
     ("an acknowledgement", |scope| {
