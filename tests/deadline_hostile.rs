@@ -25,8 +25,8 @@ fn by_deadline<T: Debug>(answer: Result<T, Error>) {
     assert_eq!(answer.map_err(|error| error.interrupted().map(Interrupted::reason)).map(drop), Err(DUE));
 }
 
-/// What looks whose action stands, and stops the timer where it is a stranger's.
 type Act = fn(&Scope);
+/// What looks whose action stands, and stops the timer where it is a stranger's.
 const MEANWHILE: [(&str, Act); 3] = [
     ("another deadline, made and dropped", |scope| drop(scope.timeout(ms(20)).unwrap())),
     ("a shield, raised and lowered", |_| drop(shield())),
