@@ -326,8 +326,9 @@ fn wait_for(lane: &Lane, entry: &Entry) {
         }
         resend::renew(lane.record);
         mask::set(saved);
-    } else if at <= lane.timer.next() {
-        // Also if it is the next already: a handler may have noted that, without cause to set the timer.
+    } else if at <= lane.timer.next() || lane.timer.is_stopped() {
+        // Also if it is the next already: a handler may have noted that, without cause to set the timer. And the next may have been noted while somebody
+        // else's action stood, without the timer being set.
         resend::bring_forward(lane, at);
     }
 }
