@@ -6,12 +6,15 @@ mod common;
 mod counting;
 #[path = "common/deadlines.rs"]
 mod deadlines;
+#[path = "common/refusing.rs"]
+mod refusing;
 #[path = "common/suite.rs"]
 mod suite;
 
 use counting::{Counting, kinds, runs};
 use deadlines::{Beside, DUE, HOUR, ms, us};
 use eintr::{Interrupted, Reason, Scope, sleep, sleep_until};
+use refusing::refuse;
 use std::time::{Duration, Instant};
 use suite::{Storm, worker};
 
@@ -90,7 +93,8 @@ fn an_instant_that_has_passed_is_no_error() {
 fn an_interrupt_ends_it() {
     let _t = common::begin();
     let far = Instant::now().checked_add(Duration::from_secs(1 << 40)).unwrap();
-    let sleeps: [(&str, fn(Instant) -> Result<(), Interrupted>); 4] = [
+    type Sleeps = fn(Instant) -> Result<(), Interrupted>;
+    let sleeps: [(&str, Sleeps); 4] = [
         ("of all time", |_| sleep(Duration::MAX)),
         ("of 584 years", |_| sleep(Duration::from_nanos(u64::MAX))),
         ("of an hour", |_| sleep(HOUR)),
@@ -142,21 +146,4 @@ fn under_a_filter_it_sleeps_all_the_same() {
         remote.interrupt();
     }
     sleeper.join().unwrap();
-}
-
-/// The calling thread alone is refused this call, with EPERM.
-fn refuse(nr: libc::c_long) -> std::io::Result<()> {
-    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    let program = [
-        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // seccomp_data.nr
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, nr as u32),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    let refused = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) != 0
-    };
-    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
