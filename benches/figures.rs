@@ -1,7 +1,7 @@
 //! The figures: what calls, scopes and interrupts cost, each against its floor, measured in the same run. `docs/figures.md` says what each means.
 //!
 //! `cargo bench -- --quick` takes less than 20 s; names, or parts of them, choose; `--path NAME COUNT` runs one hot path and measures nothing, for
-//! `benches/callgrind`.
+//! `benches/callgrind`, and `--paths` says which there are.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -10,7 +10,7 @@ mod measure;
 mod plugin;
 
 use measure::report::Run;
-use measure::{calls, latency, memory, scale, scopes, storm};
+use measure::{calls, latency, memory, scale, scopes, storm, subjects};
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -22,8 +22,11 @@ fn main() {
     if let Some(threads) = run.scale {
         return scale::serve(threads);
     }
+    if run.paths {
+        return subjects::list_paths();
+    }
     if let Some((name, count)) = &run.path {
-        return measure::subjects::run_path(name, *count);
+        return subjects::run_path(name, *count);
     }
     let _watchdog = common::Watchdog::new(Duration::from_secs(if run.quick { 120 } else { 900 }));
     run.describe();

@@ -7,6 +7,7 @@ pub mod dylib;
 pub mod latency;
 pub mod memory;
 pub mod pairs;
+pub mod plot;
 pub mod raw;
 pub mod report;
 pub mod rig;

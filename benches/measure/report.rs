@@ -11,6 +11,8 @@ pub struct Run {
     names: Vec<String>,
     /// `--path NAME COUNT`.
     pub path: Option<(String, u32)>,
+    /// `--paths`.
+    pub paths: bool,
     /// `--scale THREADS`: this process is one that `scale` has started.
     pub scale: Option<usize>,
 }
@@ -24,6 +26,7 @@ impl Run {
             match arg.as_str() {
                 "--bench" => {} // cargo says so
                 "--quick" => run.quick = true,
+                "--paths" => run.paths = true,
                 "--scale" => run.scale = Some(number()),
                 "--path" => {
                     let name = args.next().expect("--path NAME COUNT");

@@ -36,13 +36,18 @@ pub fn figures(run: &Run, subjects: &[Subject]) {
     }
 }
 
+fn all() -> impl Iterator<Item = &'static Subject> {
+    calls::SUBJECTS.iter().chain(scopes::SUBJECTS)
+}
+
+/// Prints the names.
+pub fn list_paths() {
+    all().for_each(|subject| println!("{}", subject.name));
+}
+
 /// Runs one, or its floor (`NAME/floor`), so many times.
 pub fn run_path(name: &str, count: u32) {
     let (name, wants_floor) = name.strip_suffix("/floor").map_or((name, false), |name| (name, true));
-    let all = calls::SUBJECTS.iter().chain(scopes::SUBJECTS);
-    let Some(subject) = all.clone().find(|subject| subject.name == name) else {
-        let names: Vec<_> = all.map(|subject| subject.name).collect();
-        panic!("no path {name}; there are {names:?}, each with /floor too");
-    };
+    let subject = all().find(|subject| subject.name == name).expect("--paths says which there are");
     (subject.set_up)(&mut |floor, ours| if wants_floor { floor(count) } else { ours(count) });
 }
