@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Nanoseconds between two foreign signals, in the storm: 20,000 a second.
 pub const STORM: u64 = 50_000;
 
-const QUIET: [&str; 3] = ["latency_floor_us", "latency_p50_ratio", "latency_p99_ratio"];
+const QUIET: [&str; 4] = ["latency_floor_us", "latency_p50_ratio", "latency_p99_ratio", "latency_once_p50_ratio"];
 const IN_STORM: &str = "storm_p50_ratio";
 
 pub fn figures(run: &Run) {
@@ -28,10 +28,10 @@ pub fn figures(run: &Run) {
     }
 }
 
-/// Tries of two kinds, in turns of ten, so that both meet the same machine. The microseconds of each.
-fn alternate(rig: &mut Rig, time: Duration, kinds: [(Way, u64); 2]) -> [Vec<f64>; 2] {
+/// Tries of some kinds, in turns of ten, so that all meet the same machine. The microseconds of each.
+fn alternate<const N: usize>(rig: &mut Rig, time: Duration, kinds: [(Way, u64); N]) -> [Vec<f64>; N] {
     const TURN: usize = 10;
-    let mut samples = [const { Vec::new() }; 2];
+    let mut samples = [const { Vec::new() }; N];
     let until = Instant::now() + time;
     while Instant::now() < until {
         for ((way, storm), samples) in kinds.iter().zip(&mut samples) {
@@ -47,11 +47,12 @@ fn alternate(rig: &mut Rig, time: Duration, kinds: [(Way, u64); 2]) -> [Vec<f64>
 }
 
 fn quiet(rig: &mut Rig, time: Duration) {
-    let [floor, ours] = alternate(rig, time, [(Way::Raw, 0), (Way::Ours, 0)]);
-    let (p50, p99) = (compare(&floor, &ours, 0.5), compare(&floor, &ours, 0.99));
+    let [floor, ours, once] = alternate(rig, time, [(Way::Raw, 0), (Way::Ours, 0), (Way::OursOnce, 0)]);
+    let (p50, p99, once) = (compare(&floor, &ours, 0.5), compare(&floor, &ours, 0.99), compare(&floor, &once, 0.5));
     figure("latency_floor_us", p50.floor, format!("p99 {:.1} us; {} tries of each, in turns", p99.floor, floor.len()));
     figure("latency_p50_ratio", p50.ratio, format!("{:.2} us; {}", p50.ours, p50.spread));
     figure("latency_p99_ratio", p99.ratio, format!("{:.1} us; {}", p99.ours, p99.spread));
+    figure("latency_once_p50_ratio", once.ratio, format!("{:.2} us by interrupt_once; {}", once.ours, once.spread));
 }
 
 fn in_storm(rig: &mut Rig, time: Duration) {
