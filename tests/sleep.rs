@@ -90,7 +90,8 @@ fn an_instant_that_has_passed_is_no_error() {
 fn an_interrupt_ends_it() {
     let _t = common::begin();
     let far = Instant::now().checked_add(Duration::from_secs(1 << 40)).unwrap();
-    let sleeps: [(&str, fn(Instant) -> Result<(), Interrupted>); 4] = [
+    type Sleep = fn(Instant) -> Result<(), Interrupted>;
+    let sleeps: [(&str, Sleep); 4] = [
         ("of all time", |_| sleep(Duration::MAX)),
         ("of 584 years", |_| sleep(Duration::from_nanos(u64::MAX))),
         ("of an hour", |_| sleep(HOUR)),
