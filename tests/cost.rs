@@ -299,6 +299,117 @@ fn a_resend_costs_a_timer_once_and_a_setting_each_time() {
     }
 }
 
+/// A deadline: a timer that is made once; then a look at the action that stands and one setting, where it is the earliest; nothing where it is not. The same for
+/// a reset. Looking is free.
+#[test]
+fn a_deadline_costs_a_look_and_a_setting_if_it_is_the_earliest_and_nothing_else() {
+    let _t = common::begin();
+    let set = vec![ACTION, SET_TIMER];
+    let rows = [
+        Row { name: "the first", calls: vec![MAKE_TIMER, ACTION, SET_TIMER] },
+        Row { name: "drop of the only one", calls: vec![SET_TIMER] },
+        Row { name: "made", calls: set.clone() },
+        Row { name: "looking", calls: vec![] },
+        Row { name: "a later one", calls: vec![] },
+        Row { name: "one without end", calls: vec![] },
+        Row { name: "looking at one that is not the earliest", calls: vec![] },
+        Row { name: "reset of a later one", calls: vec![] },
+        Row { name: "reset of the earliest, forward", calls: set.clone() },
+        Row { name: "reset of the earliest, back", calls: set.clone() },
+        Row { name: "reset of the earliest behind the next", calls: set.clone() },
+        Row { name: "reset of a later one before the earliest", calls: set.clone() },
+        Row { name: "drop of a later one", calls: vec![] },
+        Row { name: "drop of the earliest", calls: set.clone() },
+        Row { name: "drop of the one without end", calls: vec![] },
+        Row { name: "enter with an own one", calls: vec![ACTION, SET_TIMER] },
+        Row { name: "enter with an own one that is later", calls: vec![] },
+        Row { name: "leave of a nested scope with its own", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "leave, armed", calls: vec![MASK, SET_TIMER, MASK, MASK, ACTION, ACTION, MASK] },
+        Row { name: "enter, after deadlines", calls: vec![MASK, ACTION, ACTION, MASK] },
+        Row { name: "leave, without one", calls: vec![MASK, ACTION, ACTION, MASK] },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    let sig = libc::SIGRTMIN() + 1;
+    let hours = |n: u64| Duration::from_secs(3600 * n);
+    let Some(parts) = trace(|| {
+        drop(Scope::enter(sig).expect("entered"));
+        let now = Instant::now();
+        let scope = Scope::enter(sig).expect("entered");
+        let limit = measured(part("the first"), || scope.timeout(hours(1))).expect("made");
+        measured(part("drop of the only one"), || drop(limit));
+        let limit = measured(part("made"), || scope.deadline(now + hours(2))).expect("made");
+        measured(part("looking"), || {
+            assert!(!limit.expired() && scope.interrupted().is_none());
+            assert_eq!(eintr::check(), Ok(()));
+        });
+        let later = measured(part("a later one"), || scope.deadline(now + hours(4))).expect("made");
+        let endless = measured(part("one without end"), || scope.timeout(Duration::MAX)).expect("made");
+        assert!(!measured(part("looking at one that is not the earliest"), || later.expired()));
+        measured(part("reset of a later one"), || later.reset(now + hours(5)));
+        measured(part("reset of the earliest, forward"), || limit.reset(now + hours(3)));
+        measured(part("reset of the earliest, back"), || limit.reset(now + hours(1)));
+        measured(part("reset of the earliest behind the next"), || limit.reset(now + hours(6)));
+        measured(part("reset of a later one before the earliest"), || limit.reset(now + hours(2)));
+        measured(part("drop of a later one"), || drop(later));
+        let later = scope.deadline(now + hours(5)).expect("made");
+        measured(part("drop of the earliest"), || drop(limit));
+        measured(part("drop of the one without end"), || drop(endless));
+        let own = |n| ScopeOptions::new(sig).timeout(hours(n));
+        let inner = measured(part("enter with an own one"), || own(1).enter()).expect("entered");
+        let innermost = measured(part("enter with an own one that is later"), || own(9).enter()).expect("entered");
+        measured(part("leave of a nested scope with its own"), || drop(inner));
+        drop(innermost);
+        std::mem::forget(later);
+        measured(part("leave, armed"), || drop(scope));
+        let scope = measured(part("enter, after deadlines"), || Scope::enter(sig)).expect("entered");
+        measured(part("leave, without one"), || drop(scope));
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
+/// One that passes: an arrival, and the setting of what comes next; until it is acknowledged, which sets the timer once more. Then nothing, though it is due.
+#[test]
+fn a_deadline_that_passes_costs_an_arrival_and_taking_it_back_one_setting() {
+    let _t = common::begin();
+    let sig = libc::SIGRTMIN() + 1;
+    let hour = Duration::from_secs(3600);
+    let rows = [
+        Row { name: "passes", calls: vec![Event::Signal(sig), MASK, GETTID, SET_TIMER, RETURN] },
+        Row { name: "looking", calls: vec![] },
+        Row { name: "check that fails", calls: vec![MASK, SET_TIMER, MASK] },
+        Row { name: "check that fails again", calls: vec![MASK, MASK] },
+        Row { name: "reset", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "made, and due at once", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "drop of one that is due", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    let Some(parts) = trace(|| {
+        let options = ScopeOptions::new(sig).resend(Resend::Backoff { first: hour, ceiling: hour });
+        let scope = options.enter().expect("entered");
+        let limit = scope.timeout(Duration::from_millis(30)).expect("made");
+        measured(part("passes"), || {
+            let until = Instant::now() + Duration::from_millis(90);
+            while Instant::now() < until {} // by the vDSO: no system call
+        });
+        measured(part("looking"), || assert!(limit.expired() && scope.interrupted().is_some()));
+        assert!(measured(part("check that fails"), eintr::check).is_err());
+        assert!(measured(part("check that fails again"), eintr::check).is_err());
+        measured(part("reset"), || limit.reset(Instant::now() + hour));
+        let due = measured(part("made, and due at once"), || scope.timeout(Duration::ZERO)).expect("made");
+        measured(part("drop of one that is due"), || drop(due));
+        assert_eq!(eintr::check(), Ok(()));
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
 /// An expiry arms the next one by one call more than any other arrival, and once it is acknowledged nothing comes any more.
 #[test]
 fn an_expiry_costs_one_setting_until_it_is_acknowledged() {
