@@ -14,7 +14,7 @@
 //! 6. A `due` that has passed by [`LOST_AFTER`] is taken for none: somebody ate the signal, or the number is blocked.
 //!
 //! # Async-signal-safety
-//! Everything is. Callers have all signals blocked, so nobody leaves by longjmp between `armed` and the setting of the timer.
+//! Everything is. Senders, and the handler, have all signals blocked, so nobody leaves by longjmp between `due` and the setting of the timer.
 
 use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, SeqCst};
 use crate::engine::deadline::{self, Entry};
@@ -136,8 +136,8 @@ impl Timer {
             if id != NONE {
                 let _ = timer::set(id, 0);
             }
-            self.due.store(NEVER, SeqCst);
         }
+        self.due.store(NEVER, SeqCst);
     }
 
     /// Lets it expire now, if there is one, and waits until its signal is queued. Nobody arms it any more.
@@ -247,15 +247,21 @@ pub(super) fn retune_shut(lane: &Lane) {
     if deadline::earliest(lane) == NEVER { lane.timer.stop() } else { retune(lane) }
 }
 
-/// Sets it to what it is to expire for. Where somebody else's action stands it is stopped, so that nothing of ours comes there.
+/// Sets it to what it is to expire for. Where somebody else's action stands it is stopped, so that nothing of ours comes there, and nobody has armed it.
 fn set_if_ours(lane: &Lane) {
     let id = lane.timer.id.load(SeqCst);
     if id == NONE {
         return;
     }
-    if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
+    let is_wanted = lane.timer.time() != NEVER;
+    if is_wanted && standing::is_ours(lane.sig) {
         let _ = set(lane, id, NEVER);
-    } else if lane.timer.runs.load(SeqCst) != 0 {
+        return;
+    }
+    if is_wanted {
+        lane.timer.expired();
+    }
+    if lane.timer.runs.load(SeqCst) != 0 {
         let _ = timer::set(id, 0);
         if lane.timer.time() != NEVER && standing::is_ours(lane.sig) {
             let _ = set(lane, id, NEVER); // a sender was overtaken
