@@ -244,12 +244,14 @@ pub(crate) fn reset(tag: Tag, at: u64) {
     let Some(lane) = tag.lane() else { return };
     nested::look(lane.record);
     let before = entry.at.swap(at, SeqCst);
+    // The first two set the timer for what is earliest by then, this one or another; if it has passed, at once.
     if entry.state.swap(0, SeqCst) != 0 {
         take_back(lane);
     } else if before <= lane.timer.next() && before < at {
         resend::retune(lane);
+    } else {
+        wait_for(lane, entry);
     }
-    wait_for(lane, entry);
 }
 
 /// The guard has found it due.
