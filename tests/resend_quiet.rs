@@ -1,5 +1,5 @@
-//! After an acknowledgement (protocol 6) nothing of ours comes until the next request, and the next request is as good as the first; after the end of a
-//! scope nothing comes at all. The resend is what would break both: a timer that nobody stopped, or that somebody stopped for one who still needs it.
+//! After an acknowledgement (protocol 6) nothing of ours comes until the next request, and after the end of a scope (protocol 7) nothing at all: neither
+//! a signal that was on its way nor the timer's. Clean-up made of plain calls is left alone, and so is the next scope.
 //!
 //! `EINTR_QUIET_ROUNDS` says how often each is tried.
 // Calls are made, and handlers installed, by bare system calls, as applications do.
@@ -8,25 +8,24 @@
 mod common;
 #[path = "common/counting.rs"]
 mod counting;
-#[path = "common/unaided.rs"]
-mod unaided;
+#[path = "common/gatekeeper.rs"]
+mod gatekeeper;
 
 use common::{Random, State};
 use counting::{Counting, kinds, undisturbed};
-use eintr::{Delivery, Remote, Resend, Scope, ScopeOptions, Status};
+use eintr::{Delivery, Remote, Resend, Scope, ScopeOptions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
-use unaided::Unaided;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, Once, mpsc};
+use std::time::{Duration, Instant};
 
-/// First pauses about as long as what is interrupted here, so that an expiry is under way at every instant.
-const FIRST: [u64; 4] = [1, 700, 4_000, 15_000];
+/// First pauses, in nanoseconds, about as long as what is interrupted here, so that an expiry is under way at every instant; and how many of a hundred rounds
+/// are made with each. (The shortest comes again some twenty times before the thread gets anywhere.)
+const FIRST: [(u64, u64); 4] = [(1, 2), (3_000, 20), (8_000, 39), (20_000, 39)];
 
 fn options(sig: i32, first: u64) -> ScopeOptions {
-    let first = Duration::from_nanos(first);
-    ScopeOptions::new(sig).resend(Resend::Backoff { first, ceiling: Duration::from_micros(200) })
+    let (first, ceiling) = (Duration::from_nanos(first), Duration::from_millis(1));
+    ScopeOptions::new(sig).resend(Resend::Backoff { first, ceiling })
 }
 
 fn rounds() -> u64 {
@@ -45,6 +44,8 @@ struct Strays {
     broken: u64,
     /// Deliveries, counted by another action in the place of ours.
     delivered: u64,
+    /// Those that the action behind got.
+    behind: u64,
 }
 
 impl Strays {
@@ -57,51 +58,63 @@ impl Strays {
     }
 }
 
-// Nothing comes.
-
-/// A thread that interrupts when it is told to.
+/// What a thread that interrupts is told, and tells.
+#[derive(Debug)]
 struct Interrupter {
-    turn: Arc<[AtomicU64; 2]>,
-    thread: JoinHandle<()>,
+    asked: AtomicU64,
+    done: AtomicU64,
+    remote: Mutex<Option<Remote>>,
+    told: Mutex<Option<Delivery>>,
 }
 
 impl Interrupter {
-    fn start(remote: Remote) -> Interrupter {
-        let turn = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-        let turns = Arc::clone(&turn);
-        let thread = common::unsignalled(move || {
-            for n in 1u64.. {
-                wait_until(|| turns[0].load(SeqCst) >= n);
-                if turns[0].load(SeqCst) == u64::MAX {
-                    return;
-                }
-                assert_eq!(remote.interrupt(), Delivery::Sent, "all that was asked before is acknowledged");
-                turns[1].store(n, SeqCst);
-            }
-        });
-        Interrupter { turn, thread }
+    /// The process's one; its thread is started at the first use.
+    fn get() -> &'static Interrupter {
+        static ONE: Interrupter = Interrupter {
+            asked: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            remote: Mutex::new(None),
+            told: Mutex::new(None),
+        };
+        static STARTED: Once = Once::new();
+        STARTED.call_once(|| drop(common::unsignalled(|| ONE.serve())));
+        &ONE
     }
 
-    fn go(&self) {
-        self.turn[0].fetch_add(1, SeqCst);
+    fn serve(&self) {
+        for n in 1u64.. {
+            wait_until(|| self.asked.load(SeqCst) >= n);
+            let remote = self.remote.lock().expect("nobody panics with it").take();
+            *self.told.lock().expect("nobody panics with it") = remote.map(|remote| remote.interrupt());
+            self.done.store(n, SeqCst);
+        }
     }
 
-    fn wait_until_done(&self) {
-        wait_until(|| self.turn[1].load(SeqCst) == self.turn[0].load(SeqCst) || self.thread.is_finished());
+    fn go(&self, scope: &Scope) {
+        *self.remote.lock().expect("nobody panics with it") = Some(scope.remote());
+        self.asked.fetch_add(1, SeqCst);
     }
 
-    fn end(self) {
-        self.turn[0].store(u64::MAX, SeqCst);
-        self.thread.join().expect("each interrupt was sent");
+    /// Waits until it is back, and says what it was told.
+    fn wait_until_back(&self) -> Option<Delivery> {
+        wait_until(|| self.done.load(SeqCst) == self.asked.load(SeqCst));
+        *self.told.lock().expect("nobody panics with it")
     }
+}
+
+fn spin(nanoseconds: u64) {
+    let until = Instant::now() + Duration::from_nanos(nanoseconds);
+    while Instant::now() < until {}
 }
 
 /// Awake at first.
 fn wait_until(done: impl Fn() -> bool) {
-    if !(0..2000).any(|_| done() || std::hint::black_box(false)) {
+    if !(0..2000).any(|_| done()) {
         common::wait_until(done);
     }
 }
+
+// After an acknowledgement.
 
 /// Waits for the interrupt, and acknowledges it by one of the ways.
 fn acknowledge(scope: &Scope, nothing: &OwnedFd, way: u64) {
@@ -126,135 +139,30 @@ fn after_an_acknowledgement_plain_calls_are_left_alone() {
     let _t = common::begin_with(Duration::from_secs(240));
     wake_in_time();
     let (mut random, (nothing, _writer)) = (Random::new(), common::pipe());
-    let configurations = kinds().len() * FIRST.len();
-    let (each, mut made) = (rounds().div_ceil(configurations as u64), 0);
-    let (mut before, mut after) = (Strays::default(), Strays::default());
-    for (sig, first) in kinds().into_iter().flat_map(|sig| FIRST.map(|first| (sig, first))) {
+    let interrupter = Interrupter::get();
+    let (mut made, mut before, mut after) = (0, Strays::default(), Strays::default());
+    for (sig, (first, share)) in kinds().into_iter().flat_map(|sig| FIRST.map(|first| (sig, first))) {
         let scope = options(sig, first).enter().unwrap();
-        let interrupter = Interrupter::start(scope.remote());
-        for round in 0..each {
-            if round % 4 == 0 {
-                interrupter.go();
-            } else {
+        for round in 0..(rounds() * share).div_ceil(2 * 100) {
+            let (by_itself, all) = (round % 4 != 0, round % 512 >= 256);
+            if by_itself {
                 assert_eq!(scope.remote().interrupt(), Delivery::Sent, "all that was asked before is acknowledged");
+            } else {
+                interrupter.go(&scope);
             }
             acknowledge(&scope, &nothing, random.next());
-            let all = random.chance(2);
             before.look(sig, Duration::from_micros(10), all); // the sender may be on its way back still
-            interrupter.wait_until_done();
+            assert!(by_itself || interrupter.wait_until_back() == Some(Delivery::Sent));
             after.look(sig, Duration::from_micros(5), all);
             scope.clear();
             made += 1;
         }
-        interrupter.end();
     }
     println!("quiet: {made} acknowledgements, strays: {before:?}, with the sender back: {after:?}");
     assert_eq!((before, after), (Strays::default(), Strays::default()), "of {made}");
 }
 
-// What is asked anew comes.
-
-/// The two scopes that the senders interrupt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scopes {
-    Same,
-    OfOneNumber,
-    OfTwoNumbers,
-}
-
-#[derive(Debug, Default)]
-struct Race {
-    over: AtomicBool,
-    /// The thread is acknowledging.
-    busy: AtomicBool,
-    /// Requests that were made meanwhile.
-    during: AtomicU64,
-    made: AtomicU64,
-    unaided: OnceLock<Unaided>,
-}
-
-/// Makes a plain call that nothing ends but an interrupt, acknowledges, by `check` or by `clear` of one or of both, and goes on.
-fn call_again_and_again(scopes: &[Scope], race: &Race, seed: u64) {
-    let (mut random, (nothing, _writer)) = (Random::seeded(seed), common::pipe());
-    while !race.over.load(SeqCst) {
-        let answer = common::plain_read(&nothing);
-        assert!(matches!(answer, Err(libc::EINTR | libc::ECANCELED)), "{answer:?}");
-        race.busy.store(true, SeqCst);
-        match random.below(4) {
-            0 => _ = eintr::check(),
-            1 => _ = scopes[0].clear(),
-            2 => _ = scopes.last().expect("one or two").clear(),
-            _ => scopes.iter().for_each(|scope| _ = scope.clear()),
-        }
-        race.busy.store(false, SeqCst);
-    }
-}
-
-/// Interrupts at random, each time until it is acknowledged: what was asked while the thread was acknowledging something else ends its next call.
-fn interrupt_again_and_again(remote: &Remote, race: &Race, requests: u64, seed: u64) {
-    let mut random = Random::seeded(seed);
-    for _ in 0..requests {
-        unaided::spin(if random.chance(8) { random.below(30_000) } else { random.below(3_000) });
-        race.during.fetch_add(u64::from(race.busy.load(SeqCst)), SeqCst);
-        assert_ne!(remote.interrupt(), Delivery::Gone);
-        race.made.fetch_add(1, SeqCst);
-        race.unaided.wait().wait_until(|| remote.wait(Duration::ZERO) != Status::StillRunning);
-    }
-}
-
-/// Two senders race with the acknowledgements of what the other one asked: how many requests there were, and how many needed help.
-fn race(scopes: Scopes, sig: i32, first: u64, requests: u64, random: &mut Random) -> Arc<Race> {
-    let (race, seeds) = (Arc::new(Race::default()), [random.next(), random.next(), random.next()]);
-    let (tell, told) = mpsc::channel();
-    let of_thread = Arc::clone(&race);
-    let thread = std::thread::spawn(move || {
-        let numbers: &[i32] = match scopes {
-            Scopes::Same => &[sig],
-            Scopes::OfOneNumber => &[sig, sig],
-            Scopes::OfTwoNumbers => &[sig, libc::SIGUSR2],
-        };
-        let scopes: Vec<_> = numbers.iter().map(|sig| options(*sig, first).enter().unwrap()).collect();
-        tell.send((common::gettid(), scopes.iter().map(Scope::remote).collect::<Vec<_>>())).unwrap();
-        call_again_and_again(&scopes, &of_thread, seeds[2]);
-    });
-    let (tid, remotes) = told.recv().expect("the thread enters");
-    race.unaided.get_or_init(|| Unaided::new(tid, &[sig, libc::SIGUSR2], unaided::long_enough()));
-    let senders = [0, 1].map(|n| {
-        let (race, remote) = (Arc::clone(&race), remotes[n % remotes.len()].clone());
-        common::unsignalled(move || interrupt_again_and_again(&remote, &race, requests, seeds[n]))
-    });
-    senders.into_iter().for_each(|sender| sender.join().expect("the sender ends well"));
-    race.over.store(true, SeqCst);
-    common::wait_until(|| {
-        remotes[0].interrupt();
-        thread.is_finished()
-    });
-    thread.join().expect("the thread ends well");
-    race
-}
-
-#[test]
-fn what_is_asked_during_an_acknowledgement_ends_the_next_plain_call() {
-    let _t = common::begin_with(Duration::from_secs(240));
-    let (mut random, each) = (Random::new(), rounds().div_ceil(4 * 3 * 2 * 2));
-    let (mut made, mut during, mut helped, mut worst) = (0, 0, 0, Duration::ZERO);
-    for scopes in [Scopes::Same, Scopes::OfOneNumber, Scopes::OfTwoNumbers] {
-        for (sig, first) in kinds().into_iter().flat_map(|sig| [700, 15_000].map(|first| (sig, first))) {
-            let race = race(scopes, sig, first, each, &mut random);
-            made += race.made.load(SeqCst);
-            during += race.during.load(SeqCst);
-            helped += race.unaided.wait().helped();
-            worst = worst.max(race.unaided.wait().worst());
-        }
-    }
-    println!(
-        "newer: {made} requests, {during} of them during an acknowledgement, {helped} needed help; the worst took {worst:?}"
-    );
-    assert!(during > 0, "none was asked during an acknowledgement");
-    assert_eq!(helped, 0, "of {made} requests");
-}
-
-// What is over is over.
+// After the end.
 
 /// How the scope ends that an expiry was to come for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,30 +178,82 @@ fn an_expiry_for_a_scope_that_has_ended_does_nothing_to_the_next_one() {
     let _t = common::begin_with(Duration::from_secs(240));
     wake_in_time();
     let mut random = Random::new();
-    let (each, mut made, mut strays) = (rounds().div_ceil(4 * 24), 0, Strays::default());
-    for (sig, first) in kinds().into_iter().flat_map(|sig| FIRST.map(|first| (sig, first))) {
+    let (mut made, mut strays) = (0, Strays::default());
+    for (sig, (first, share)) in kinds().into_iter().flat_map(|sig| FIRST.map(|first| (sig, first))) {
         let behind = Counting::on(sig);
         let state = State::now();
         for ends in [Ends::WithTheNumberOpen, Ends::WithTheNumberBlocked, Ends::InsideAnother] {
-            for round in 0..each {
+            for round in 0..(rounds() * share).div_ceil(2 * 3 * 300) {
                 let around = (ends == Ends::InsideAnother).then(|| options(sig, first).enter().unwrap());
                 let scope = options(sig, first).enter().unwrap();
                 if ends == Ends::WithTheNumberBlocked {
                     common::block(sig);
                 }
                 assert_eq!(scope.remote().interrupt(), Delivery::Sent);
-                unaided::spin(random.below(first + 300));
+                spin(random.below(first + 300));
                 drop(scope);
                 let next = around.unwrap_or_else(|| options(sig, first).enter().unwrap());
                 assert!(next.interrupted().is_none() && eintr::check().is_ok(), "{ends:?}, round {round}");
-                strays.look(sig, Duration::from_micros(5), round % 2 == 0);
+                strays.look(sig, Duration::from_micros(5), round % 512 >= 256);
                 assert!(next.interrupted().is_none() && eintr::check().is_ok(), "{ends:?}, round {round}");
                 made += 1;
             }
         }
         assert_eq!(State::now(), state);
-        assert_eq!(behind.runs(), strays.delivered, "signal {sig}: what reached the action behind");
+        strays.behind += behind.runs();
     }
+    strays.behind -= strays.delivered; // which are counted by the same handler
     println!("stale: {made} scopes, strays: {strays:?}");
     assert_eq!(strays, Strays::default(), "of {made}");
+}
+
+static OUTER: Mutex<Option<Remote>> = Mutex::new(None);
+static INNER: Mutex<Option<Remote>> = Mutex::new(None);
+static BROKEN: AtomicU64 = AtomicU64::new(0);
+const TIMES: usize = 10;
+
+/// On top of a call of the crate that an outer scope has been asked to end: that interrupt stays pending, for the call below, while other scopes begin
+/// and end here, each with its sender inside the gate.
+extern "C" fn on_top(_: i32) {
+    let outer = OUTER.lock().expect("nobody panics with it").take();
+    assert_ne!(outer.expect("the test has put it there").interrupt_once(), Delivery::Gone);
+    for sig in [kinds(); TIMES].into_iter().flatten() {
+        let scope = Scope::enter(sig).unwrap();
+        *INNER.lock().expect("nobody panics with it") = Some(scope.remote());
+        wait_until(|| scope.interrupted().is_some());
+        drop(scope);
+        BROKEN.fetch_add(u64::from(!undisturbed(Duration::from_micros(50))), SeqCst);
+    }
+}
+
+/// CLOSING (protocol 7.3): what lands while a scope ends is not sent again, though `pending` is set, for another scope, and a call lies below (row 6).
+#[test]
+fn a_scope_that_ends_above_a_call_leaves_nothing_behind() {
+    let _t = common::begin();
+    if !gatekeeper::can_hold() {
+        return;
+    }
+    let (behind, state) = (kinds().map(Counting::on), State::now());
+    let was = common::install(libc::SIGHUP, on_top as *const () as usize, 0, &[]);
+    let ((nothing, _writer), (tell, told)) = (common::pipe(), mpsc::channel());
+    let thread = std::thread::spawn(move || {
+        let scope = Scope::enter(libc::SIGUSR2).unwrap();
+        *OUTER.lock().expect("nobody panics with it") = Some(scope.remote());
+        tell.send(common::gettid()).unwrap();
+        eintr::sys::read(&nothing, &mut [0; 8]).expect_err("nothing is to be read").interrupted().is_some()
+    });
+    let tid = told.recv().expect("the thread enters");
+    common::wait_blocked_in(tid, libc::SYS_read);
+    assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), tid, libc::SIGHUP) }, 0);
+    for _ in 0..TIMES * kinds().len() {
+        common::wait_until(|| INNER.lock().expect("nobody panics with it").is_some());
+        let remote = INNER.lock().expect("nobody panics with it").take().expect("it is there");
+        let Some(sender) = gatekeeper::hold_sender(move || remote.interrupt_once()) else { return };
+        common::wait_blocked_in(tid, libc::SYS_futex);
+        assert_eq!(sender.release(), Delivery::Sent);
+    }
+    assert!(thread.join().expect("it is ended when the handler has returned"));
+    common::restore(libc::SIGHUP, was);
+    assert_eq!((BROKEN.load(SeqCst), behind[0].runs()), (0, 0), "plain calls broken, and signals that got behind");
+    assert_eq!(State::now(), state);
 }

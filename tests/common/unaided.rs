@@ -84,10 +84,15 @@ impl Unaided {
         self.helped.fetch_add(1, SeqCst);
         self.helping.fetch_add(1, SeqCst);
         while !done() {
-            unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), self.tid, HELP) };
+            self.strike();
             std::thread::sleep(Duration::from_micros(100));
         }
         self.helping.fetch_sub(1, SeqCst);
+    }
+
+    /// Breaks the call that the thread is in.
+    pub fn strike(&self) {
+        unsafe { libc::syscall(libc::SYS_tgkill, common::getpid(), self.tid, HELP) };
     }
 
     /// Whether it is helped at this moment, so that an EINTR may be of that.
