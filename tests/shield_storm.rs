@@ -82,9 +82,13 @@ fn call_by_call(scope: &Scope, calls: &[(&str, Short)], count: u64) -> Seen {
     seen
 }
 
-/// Until somebody asks (he stands in the gate then, and has not sent yet), or for a while more.
+/// Until somebody asks (he stands in the gate then, and has not sent yet), or for a while more; now and then for as long as that takes, so that where the
+/// senders seldom have their turn they have it here.
 fn until_the_next(scope: &Scope, turn: u64) {
     let asked = || scope.interrupted().is_some();
+    if turn % 8 == 2 {
+        common::wait_until(asked);
+    }
     let mut left = 2000 + turn * 7 % 50;
     while left > 0 {
         std::hint::spin_loop();
