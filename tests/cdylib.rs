@@ -6,11 +6,11 @@
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
+#[path = "common/plugin.rs"]
+mod plugin;
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int, c_void};
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Once, mpsc};
 use std::time::Duration;
@@ -95,30 +95,10 @@ struct Plugin {
     allocations: extern "C" fn() -> u64,
 }
 
-/// Where the shared object is built: a target folder of its own, since the one in use is locked.
-fn object() -> (PathBuf, PathBuf, String) {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("plugin");
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let path = target.join(&triple).join(profile).join("libeintr_plugin.so");
-    (path, target, triple)
-}
-
-/// Builds the shared object with the cargo that built this test; once, and not in the processes that tests start for themselves.
+/// Builds the shared object; once, and not in the processes that tests start for themselves.
 fn build() {
     static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let (_, target, triple) = object();
-        let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/plugin/Cargo.toml");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.arg("build").arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&target);
-        cargo.args(["--target", &triple, "--offline"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let out = cargo.output().expect("cargo starts");
-        assert!(out.status.success(), "the plugin does not build:\n{}", String::from_utf8_lossy(&out.stderr));
-    });
+    BUILT.call_once(plugin::build);
 }
 
 /// Alone in this process, with the shared object built; a first build may take its time.
@@ -132,7 +112,7 @@ fn begin() -> common::Test {
 
 impl Plugin {
     fn load() -> Plugin {
-        let path = CString::new(object().0.to_str().expect("UTF-8")).unwrap();
+        let path = CString::new(plugin::object().to_str().expect("UTF-8")).unwrap();
         let object = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!object.is_null(), "dlopen of {path:?}");
         let symbol = |name: &str| {

@@ -5,149 +5,18 @@
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
+#[path = "common/traced.rs"]
+mod traced;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use eintr::{Delivery, Foreign, Remote, Resend, Scope, ScopeOptions, Status, Ticket};
-
-/// What a traced thread does that the kernel sees.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Call(i64),
-    Signal(i32),
-    /// `rt_sigprocmask` that only asks whether memory can be read.
-    Probe,
-}
-
-const MASK: Event = Event::Call(libc::SYS_rt_sigprocmask);
-const ACTION: Event = Event::Call(libc::SYS_rt_sigaction);
-const QUEUE: Event = Event::Call(libc::SYS_rt_tgsigqueueinfo);
-const GETTID: Event = Event::Call(libc::SYS_gettid);
-const GETPID: Event = Event::Call(libc::SYS_getpid);
-const TGKILL: Event = Event::Call(libc::SYS_tgkill);
-const RETURN: Event = Event::Call(libc::SYS_rt_sigreturn);
-const MAKE_TIMER: Event = Event::Call(libc::SYS_timer_create);
-const SET_TIMER: Event = Event::Call(libc::SYS_timer_settime);
-const READ: Event = Event::Call(libc::SYS_read);
-
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            &MASK => f.write_str("rt_sigprocmask"),
-            &ACTION => f.write_str("rt_sigaction"),
-            &QUEUE => f.write_str("rt_tgsigqueueinfo"),
-            &GETTID => f.write_str("gettid"),
-            &GETPID => f.write_str("getpid"),
-            &TGKILL => f.write_str("tgkill"),
-            &RETURN => f.write_str("rt_sigreturn"),
-            &MAKE_TIMER => f.write_str("timer_create"),
-            &SET_TIMER => f.write_str("timer_settime"),
-            &READ => f.write_str("read"),
-            Event::Probe => f.write_str("<probe>"),
-            Event::Call(nr) => write!(f, "call {nr}"),
-            Event::Signal(sig) => write!(f, "<signal {sig}>"),
-        }
-    }
-}
-
-/// No system call has this number: the kernel answers ENOSYS, and the tracer reads the argument.
-const MARK: i64 = 0x7ee7;
-
-/// From here on what the traced thread does belongs to this part; 0 is no part.
-fn mark(part: u64) {
-    unsafe { libc::syscall(MARK, part) };
-}
-
-/// `struct ptrace_syscall_info` of ptrace(2), as far as it is read here.
-#[repr(C)]
-#[derive(Default)]
-struct SyscallInfo {
-    op: u8,
-    _pad: [u8; 3],
-    _arch: u32,
-    _ip: u64,
-    _sp: u64,
-    nr: u64,
-    args: [u64; 6],
-    _rest: [u64; 2],
-}
-const PTRACE_GET_SYSCALL_INFO: libc::c_uint = 0x420e;
-const ENTRY: u8 = 1;
-
-type Parts = BTreeMap<u64, Vec<Event>>;
-
-/// Runs `body` on the main thread of a forked child and tells what that thread did in each part that it marked. `None`: no tracing here.
-fn trace(body: impl FnOnce()) -> Option<Parts> {
-    let child = common::fork(|| {
-        let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
-        if traced != 0 {
-            return 77;
-        }
-        unsafe { libc::raise(libc::SIGSTOP) };
-        body();
-        0
-    });
-    let mut status = wait(child);
-    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 77 {
-        eprintln!("SKIPPED: ptrace is not permitted here, system calls are not counted");
-        return None;
-    }
-    assert!(libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGSTOP, "the child stops: {status:#x}");
-    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
-    assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, child, 0, options) }, 0);
-    let (mut parts, mut part) = (Parts::new(), 0);
-    let mut deliver = 0;
-    loop {
-        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SYSCALL, child, 0, deliver) }, 0);
-        deliver = 0;
-        status = wait(child);
-        if !libc::WIFSTOPPED(status) {
-            break;
-        }
-        match libc::WSTOPSIG(status) {
-            stop if stop == libc::SIGTRAP | 0x80 => {
-                let mut info = SyscallInfo::default();
-                let size = size_of::<SyscallInfo>();
-                if unsafe { libc::ptrace(PTRACE_GET_SYSCALL_INFO, child, size, &mut info) } <= 0 {
-                    eprintln!(
-                        "SKIPPED: this kernel does not tell system calls apart (before 5.3), they are not counted"
-                    );
-                    unsafe { libc::kill(child, libc::SIGKILL) };
-                    wait(child);
-                    return None;
-                }
-                match (info.op, info.nr as i64) {
-                    (ENTRY, MARK) => {
-                        part = info.args[0];
-                        parts.entry(part).or_default();
-                    }
-                    (ENTRY, libc::SYS_rt_sigprocmask) if info.args[0] > libc::SIG_SETMASK as u64 => {
-                        parts.entry(part).or_default().push(Event::Probe);
-                    }
-                    (ENTRY, nr) => parts.entry(part).or_default().push(Event::Call(nr)),
-                    _ => {}
-                }
-            }
-            sig => {
-                deliver = sig;
-                parts.entry(part).or_default().push(Event::Signal(sig));
-            }
-        }
-    }
-    assert_eq!(status, 0, "the child ends well (as waitpid(2) has it: {status:#x})");
-    parts.remove(&0);
-    Some(parts)
-}
-
-fn wait(child: libc::pid_t) -> i32 {
-    let mut status = 0;
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, libc::__WALL) }, child);
-    status
-}
+use traced::{
+    ACTION, Event, GETPID, GETTID, MAKE_TIMER, MASK, QUEUE, READ, RETURN, SET_TIMER, TGKILL, mark, measured, trace,
+    without_probes,
+};
 
 extern "C" fn count(_: i32) {
     RUNS.fetch_add(1, SeqCst);
@@ -311,23 +180,6 @@ struct Row {
     calls: Vec<Event>,
 }
 
-/// Without the probes. Where the handler lands on what looks like a call that restarts, it asks whether the instruction can be read: on x86_64 a call
-/// that has returned 0 looks like read(2). Two questions for a signal at most.
-fn without_probes(events: &[Event]) -> Vec<Event> {
-    let count = |what: fn(&Event) -> bool| events.iter().filter(|event| what(event)).count();
-    let (probes, signals) = (count(|e| *e == Event::Probe), count(|e| matches!(e, Event::Signal(_))));
-    assert!(probes <= 2 * signals, "{events:?}");
-    events.iter().copied().filter(|event| *event != Event::Probe).collect()
-}
-
-/// Runs `f` as this part.
-fn measured<T>(part: u64, f: impl FnOnce() -> T) -> T {
-    mark(part);
-    let value = f();
-    mark(0);
-    value
-}
-
 /// Every operation, after a first round that makes what is made once.
 #[test]
 fn each_operation_makes_the_calls_it_must_and_no_others() {
@@ -439,6 +291,117 @@ fn a_resend_costs_a_timer_once_and_a_setting_each_time() {
         measured(part("leave"), || drop(scope));
         let scope = options().enter().expect("entered");
         assert_eq!(measured(part("in the next scope"), || scope.remote().interrupt()), Delivery::Sent);
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
+/// A deadline: a timer that is made once; then a look at the action that stands and one setting, where it is the earliest; nothing where it is not. The same for
+/// a reset. Looking is free.
+#[test]
+fn a_deadline_costs_a_look_and_a_setting_if_it_is_the_earliest_and_nothing_else() {
+    let _t = common::begin();
+    let set = vec![ACTION, SET_TIMER];
+    let rows = [
+        Row { name: "the first", calls: vec![MAKE_TIMER, ACTION, SET_TIMER] },
+        Row { name: "drop of the only one", calls: vec![SET_TIMER] },
+        Row { name: "made", calls: set.clone() },
+        Row { name: "looking", calls: vec![] },
+        Row { name: "a later one", calls: vec![] },
+        Row { name: "one without end", calls: vec![] },
+        Row { name: "looking at one that is not the earliest", calls: vec![] },
+        Row { name: "reset of a later one", calls: vec![] },
+        Row { name: "reset of the earliest, forward", calls: set.clone() },
+        Row { name: "reset of the earliest, back", calls: set.clone() },
+        Row { name: "reset of the earliest behind the next", calls: set.clone() },
+        Row { name: "reset of a later one before the earliest", calls: set.clone() },
+        Row { name: "drop of a later one", calls: vec![] },
+        Row { name: "drop of the earliest", calls: set.clone() },
+        Row { name: "drop of the one without end", calls: vec![] },
+        Row { name: "enter with an own one", calls: vec![ACTION, SET_TIMER] },
+        Row { name: "enter with an own one that is later", calls: vec![] },
+        Row { name: "leave of a nested scope with its own", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "leave, armed", calls: vec![MASK, SET_TIMER, MASK, MASK, ACTION, ACTION, MASK] },
+        Row { name: "enter, after deadlines", calls: vec![MASK, ACTION, ACTION, MASK] },
+        Row { name: "leave, without one", calls: vec![MASK, ACTION, ACTION, MASK] },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    let sig = libc::SIGRTMIN() + 1;
+    let hours = |n: u64| Duration::from_secs(3600 * n);
+    let Some(parts) = trace(|| {
+        drop(Scope::enter(sig).expect("entered"));
+        let now = Instant::now();
+        let scope = Scope::enter(sig).expect("entered");
+        let limit = measured(part("the first"), || scope.timeout(hours(1))).expect("made");
+        measured(part("drop of the only one"), || drop(limit));
+        let limit = measured(part("made"), || scope.deadline(now + hours(2))).expect("made");
+        measured(part("looking"), || {
+            assert!(!limit.expired() && scope.interrupted().is_none());
+            assert_eq!(eintr::check(), Ok(()));
+        });
+        let later = measured(part("a later one"), || scope.deadline(now + hours(4))).expect("made");
+        let endless = measured(part("one without end"), || scope.timeout(Duration::MAX)).expect("made");
+        assert!(!measured(part("looking at one that is not the earliest"), || later.expired()));
+        measured(part("reset of a later one"), || later.reset(now + hours(5)));
+        measured(part("reset of the earliest, forward"), || limit.reset(now + hours(3)));
+        measured(part("reset of the earliest, back"), || limit.reset(now + hours(1)));
+        measured(part("reset of the earliest behind the next"), || limit.reset(now + hours(6)));
+        measured(part("reset of a later one before the earliest"), || limit.reset(now + hours(2)));
+        measured(part("drop of a later one"), || drop(later));
+        let later = scope.deadline(now + hours(5)).expect("made");
+        measured(part("drop of the earliest"), || drop(limit));
+        measured(part("drop of the one without end"), || drop(endless));
+        let own = |n| ScopeOptions::new(sig).timeout(hours(n));
+        let inner = measured(part("enter with an own one"), || own(1).enter()).expect("entered");
+        let innermost = measured(part("enter with an own one that is later"), || own(9).enter()).expect("entered");
+        measured(part("leave of a nested scope with its own"), || drop(inner));
+        drop(innermost);
+        std::mem::forget(later);
+        measured(part("leave, armed"), || drop(scope));
+        let scope = measured(part("enter, after deadlines"), || Scope::enter(sig)).expect("entered");
+        measured(part("leave, without one"), || drop(scope));
+    }) else {
+        return;
+    };
+    for row in &rows {
+        assert_eq!(without_probes(&parts[&part(row.name)]), row.calls, "{}", row.name);
+    }
+}
+
+/// One that passes: an arrival, and the setting of what comes next; until it is acknowledged, which sets the timer once more. Then nothing, though it is due.
+#[test]
+fn a_deadline_that_passes_costs_an_arrival_and_taking_it_back_one_setting() {
+    let _t = common::begin();
+    let sig = libc::SIGRTMIN() + 1;
+    let hour = Duration::from_secs(3600);
+    let rows = [
+        Row { name: "passes", calls: vec![Event::Signal(sig), MASK, GETTID, SET_TIMER, RETURN] },
+        Row { name: "looking", calls: vec![] },
+        Row { name: "check that fails", calls: vec![MASK, SET_TIMER, MASK] },
+        Row { name: "check that fails again", calls: vec![MASK, MASK] },
+        Row { name: "reset", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "made, and due at once", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+        Row { name: "drop of one that is due", calls: vec![MASK, ACTION, SET_TIMER, MASK] },
+    ];
+    let part = |name: &str| 1 + rows.iter().position(|row| row.name == name).expect("a row") as u64;
+    let Some(parts) = trace(|| {
+        let options = ScopeOptions::new(sig).resend(Resend::Backoff { first: hour, ceiling: hour });
+        let scope = options.enter().expect("entered");
+        let limit = scope.timeout(Duration::from_millis(30)).expect("made");
+        measured(part("passes"), || {
+            let until = Instant::now() + Duration::from_millis(90);
+            while Instant::now() < until {} // by the vDSO: no system call
+        });
+        measured(part("looking"), || assert!(limit.expired() && scope.interrupted().is_some()));
+        assert!(measured(part("check that fails"), eintr::check).is_err());
+        assert!(measured(part("check that fails again"), eintr::check).is_err());
+        measured(part("reset"), || limit.reset(Instant::now() + hour));
+        let due = measured(part("made, and due at once"), || scope.timeout(Duration::ZERO)).expect("made");
+        measured(part("drop of one that is due"), || drop(due));
+        assert_eq!(eintr::check(), Ok(()));
     }) else {
         return;
     };

@@ -1,5 +1,5 @@
 //! What a deadline is: it acts at its time and not before, for its own scope, with its own reason, and stays due until it is dropped or reset.
-#![allow(unsafe_code, missing_docs)] // as in tests/common
+#![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)] // as in tests/common
 
 mod common;
 #[path = "common/counting.rs"]

@@ -1,5 +1,5 @@
-//! Deadlines in programs that get in their way: an action that is replaced for a moment, a forked child that moves one, a dispatcher that hands on the number alone,
-//! an expiry that somebody has eaten. What was said to happen still does, and nothing else.
+//! Deadlines in programs that get in their way: an action that is replaced for a moment, a forked child that moves one, a dispatcher that hands on the number
+//! alone, an expiry that somebody has eaten. What was said to happen still does, and nothing else.
 #![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)] // as in tests/common
 
 mod common;
@@ -25,8 +25,10 @@ fn by_deadline<T: Debug>(answer: Result<T, Error>) {
     assert_eq!(answer.map_err(|error| error.interrupted().map(Interrupted::reason)).map(drop), Err(DUE));
 }
 
+type OnScope = fn(&Scope);
+
 /// What looks whose action stands, and stops the timer where it is a stranger's.
-const MEANWHILE: [(&str, fn(&Scope)); 3] = [
+const MEANWHILE: [(&str, OnScope); 3] = [
     ("another deadline, made and dropped", |scope| drop(scope.timeout(ms(20)).unwrap())),
     ("a shield, raised and lowered", |_| drop(shield())),
     ("an acknowledgement", |scope| {

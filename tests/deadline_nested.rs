@@ -8,6 +8,8 @@ mod counting;
 mod deadlines;
 #[path = "common/nest.rs"]
 mod nest;
+#[path = "common/witness.rs"]
+mod witness;
 
 use counting::kinds;
 use deadlines::{Beside, DUE, HOUR, HOURS, ms, slept_well, told, us};
@@ -134,6 +136,48 @@ fn where_it_cannot_be_brought_home_long_pauses_do_not_count() {
             subject.leave();
             tally.end();
         }
+    }
+}
+
+/// A number that was blocked before belongs to somebody's sigwait: what comes for the process is offered to it, and the handler takes back what nobody took, with
+/// whatever of ours was queued in those 200 microseconds.
+#[test]
+fn an_expiry_that_is_taken_in_passing_is_not_lost() {
+    let _t = common::begin();
+    let rounds = common::rounds("EINTR_NESTED_ROUNDS", 1000) / 2;
+    for (sig, resend) in kinds().into_iter().flat_map(|sig| [(sig, Resend::default()), (sig, Resend::Never)]) {
+        witness::well(witness::child(|| {
+            common::block(sig);
+            let _holds_out = common::Watchdog::new(Duration::from_secs(20));
+            let scope = ScopeOptions::new(sig).resend(resend).enter().unwrap();
+            let (round, sent, began) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
+            let sender = {
+                let (round, sent, mut random, mut last) = (round.clone(), sent.clone(), common::Random::new(), 0);
+                Beside::again_and_again(move || {
+                    let at = round.load(SeqCst);
+                    if std::mem::replace(&mut last, at) == at {
+                        return std::thread::yield_now();
+                    }
+                    deadlines::spin_until(began + Duration::from_nanos(at) - us(random.below(260)));
+                    assert_eq!(unsafe { libc::kill(common::getpid(), sig) }, 0);
+                    sent.fetch_add(1, SeqCst);
+                })
+            };
+            let (from, _to) = common::pipe();
+            for n in 1..=rounds {
+                let at = Instant::now() + us(300);
+                let limit = scope.deadline(at).unwrap();
+                round.store((at - began).as_nanos() as u64, SeqCst);
+                let ended = sys::read(&from, &mut [0; 8]).unwrap_err();
+                assert!(ended.interrupted().map(Interrupted::reason) == DUE && Instant::now() >= at);
+                drop(limit);
+                common::wait_until(|| sent.load(SeqCst) == n);
+            }
+            drop((sender, scope));
+            let theirs = witness::take_all(sig);
+            assert!(theirs.iter().all(|info| info.code == libc::SI_USER), "{theirs:?}");
+            assert_eq!(theirs.len() as u64, if witness::is_standard(sig) { 1 } else { rounds });
+        }));
     }
 }
 

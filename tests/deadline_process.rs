@@ -12,7 +12,7 @@ mod witness;
 
 use common::{Random, State};
 use counting::{Counting, kinds};
-use deadlines::{DUE, HOUR, NoRoom, kernel_timers, ms, plain_poll, slept_well, told, us};
+use deadlines::{DUE, HOUR, HOURS, NoRoom, kernel_timers, ms, plain_poll, slept_well, told, us};
 use eintr::{Deadline, Delivery, Error, Interrupted, Reason, Refusal, Resend, Scope, ScopeOptions, Ticket};
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
@@ -186,6 +186,24 @@ fn where_somebody_elses_action_stands_nothing_expires() {
                 acts(&limit, Instant::now(), true);
             }
         }));
+    }
+}
+
+/// The timer was armed for a request, and is stopped with the deadline that goes meanwhile: who asks again must not rely on it.
+#[test]
+fn a_request_is_sent_again_when_ours_stands_again() {
+    let _t = common::begin();
+    for sig in kinds() {
+        let scope = ScopeOptions::new(sig).resend(HOURS).enter().unwrap();
+        let [limit, other] = [HOUR / 2, HOUR * 2].map(|length| scope.timeout(length).unwrap());
+        assert_eq!(scope.remote().interrupt(), Delivery::Sent);
+        let stranger = Counting::on(sig);
+        drop(limit);
+        assert_eq!(scope.remote().interrupt(), Delivery::Displaced);
+        drop(stranger);
+        assert_eq!(scope.remote().interrupt(), Delivery::Sent, "nobody has armed what was stopped");
+        assert_eq!(scope.remote().interrupt(), Delivery::Held);
+        drop(other);
     }
 }
 

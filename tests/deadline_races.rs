@@ -250,6 +250,36 @@ fn who_is_told_that_it_is_due_finds_it_due_everywhere() {
     }
 }
 
+/// All of them on one number, at about the same instants.
+#[test]
+fn threads_on_one_number_have_deadlines_of_their_own() {
+    let _t = common::begin();
+    let before = State::now();
+    for sig in kinds() {
+        let work = move |mut random: Random| {
+            let scope = Scope::enter(sig).unwrap();
+            for round in 0..common::rounds("EINTR_DEADLINE_RACES", 10_000) / 25 {
+                let at = Instant::now() + us(random.below(200));
+                let (limit, far) = (scope.deadline(at).unwrap(), scope.timeout(HOUR).unwrap());
+                match round % 2 {
+                    0 => assert_eq!(eintr::sleep(Duration::MAX).map_err(Interrupted::reason), Err(Reason::Deadline)),
+                    _ => assert_eq!(plain_poll(), libc::EINTR),
+                }
+                assert!(Instant::now() >= at && limit.expired() && !far.expired());
+                drop(limit);
+                assert!(told().is_none() && undisturbed(us(1)));
+            }
+        };
+        let mut random = Random::new();
+        let threads: [_; 8] = std::array::from_fn(|_| {
+            let random = Random::seeded(random.next());
+            std::thread::spawn(move || work(random))
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    assert_eq!(State::now(), before);
+}
+
 /// A round: the thread has a deadline; the sender interrupts around it, with pauses of hours, so that what it arms does not help. The thread acknowledges, at
 /// any instant; when the sender is through, what is left is the deadline.
 #[test]

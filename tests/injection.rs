@@ -194,7 +194,7 @@ fn each_interrupt_begins_with_eintr() {
     }
 }
 
-// std takes an EINTR of connect for "goes on in the background" and asks whether it has; glibc takes one of FUTEX_LOCK_PI for success: a mutex with two owners.
+// Code by the book takes an EINTR of connect for "goes on by itself" and asks whether it has; glibc takes one of FUTEX_LOCK_PI for success: a mutex with two owners.
 #[test]
 fn calls_for_which_eintr_would_be_a_lie_are_restarted() {
     let _t = common::begin();

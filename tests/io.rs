@@ -40,6 +40,11 @@ enum How {
     Signal,
 }
 
+/// For all that is moved before it sleeps.
+fn enough() -> Duration {
+    common::patience(Duration::from_millis(100))
+}
+
 /// `broken`, which sleeps in system call `nr` in the end, is broken by an interrupt in each way and on each number; its error is one that std does not
 /// retry, and says why.
 fn broken_in(nr: libc::c_long, broken: impl Fn() -> io::Error) {
@@ -49,7 +54,7 @@ fn broken_in(nr: libc::c_long, broken: impl Fn() -> io::Error) {
         for how in [How::Remote, How::Deadline, How::Signal] {
             let scope = ScopeOptions::new(sig).foreign(Foreign::Interrupt).enter().unwrap();
             let (tid, remote) = (common::gettid(), scope.remote());
-            let limit = (how == How::Deadline).then(|| scope.timeout(Duration::from_millis(2)).unwrap());
+            let limit = (how == How::Deadline).then(|| scope.timeout(enough()).unwrap());
             let ended = AtomicBool::new(false);
             let error = std::thread::scope(|threads| {
                 let _ended = Ended(&ended);
@@ -341,7 +346,7 @@ fn standard_input_is_read_by_its_number() {
             io::stdin().read_line(&mut line).unwrap();
             writer.write_all(b"three\n").unwrap();
             let scope = Scope::enter(sig).unwrap();
-            let _limit = scope.timeout(Duration::from_millis(2)).unwrap();
+            let _limit = scope.timeout(enough()).unwrap();
             let (mut stdin, mut all): (Interruptible<Stdin>, _) = (Interruptible::new(io::stdin()), Vec::new());
             let error = stdin.read_to_end(&mut all).unwrap_err();
             assert_eq!((error.kind(), &all[..], stdin.bytes_read()), (ErrorKind::TimedOut, &b"three\n"[..], 6));

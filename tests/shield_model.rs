@@ -273,7 +273,7 @@ fn run(world: &mut World, steps: u64) {
 fn in_any_order_what_is_older_than_a_shield_waits_and_what_is_newer_acts() {
     let _t = common::begin();
     let mut seeds = Random::new();
-    for program in 0..common::rounds("EINTR_PROGRAMS", if cfg!(debug_assertions) { 300 } else { 1500 }) {
+    for program in 0..common::rounds("EINTR_PROGRAMS", 1500) {
         let before = State::now();
         let seed = seeds.next();
         let mut world = World {

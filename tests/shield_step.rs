@@ -320,29 +320,38 @@ impl Stepper {
     }
 }
 
+/// Has everything arrive at some instructions of a path, others for each arrival and each number; how many rounds that were.
+fn rounds_of(stepper: &mut Stepper, past: usize, path: Path, all: &[Spot], seed: usize) -> usize {
+    let spots = common::rounds("EINTR_SPOTS", if cfg!(debug_assertions) { 12 } else { 40 }) as usize;
+    let apart = (all.len() / spots).max(1);
+    let mut rounds = 0;
+    for arrival in 0..ARRIVALS.len() {
+        for spot in all.iter().skip((seed + arrival * 7) % apart).step_by(apart) {
+            stepper.round(past, path, arrival, *spot);
+            rounds += 1;
+        }
+    }
+    rounds
+}
+
 #[test]
 fn at_each_instruction_of_raising_and_lowering_the_shield_is_up_or_it_is_not() {
     let _t = common::begin_with(Duration::from_secs(120));
     let before = State::now();
-    let spots = common::rounds("EINTR_SPOTS", if cfg!(debug_assertions) { 12 } else { 40 }) as usize;
+    let ways: Vec<_> = (0..PASTS.len()).flat_map(|past| [(past, Path::Raise), (past, Path::Lower)]).collect();
+    let mut paths = Vec::new();
     for sig in kinds() {
         let Some(mut stepper) = Stepper::start(sig) else { return };
+        if paths.is_empty() {
+            // In each child the executable lies at the same place.
+            paths.extend(ways.iter().map(|(past, path)| stepper.path(*past, *path)));
+        }
         let mut rounds = 0;
-        for (past, path) in (0..PASTS.len()).flat_map(|past| [(past, Path::Raise), (past, Path::Lower)]) {
-            let all = stepper.path(past, path);
-            println!("signal {sig}, {:?}, {path:?}: {} instructions", PASTS[past], all.len());
-            // Others for each arrival, and each number.
-            let apart = (all.len() / spots).max(1);
-            for arrival in 0..ARRIVALS.len() {
-                let first = (rounds * 7 + sig as usize) % apart;
-                for spot in all.iter().skip(first).step_by(apart) {
-                    stepper.round(past, path, arrival, *spot);
-                    rounds += 1;
-                }
-            }
+        for ((past, path), all) in ways.iter().zip(&paths) {
+            rounds += rounds_of(&mut stepper, *past, *path, all, rounds + sig as usize);
         }
         stepper.end();
-        println!("{rounds} rounds");
+        println!("signal {sig}: {rounds} rounds, {} instructions", paths.iter().map(Vec::len).sum::<usize>());
     }
     assert_eq!(State::now(), before);
 }

@@ -23,7 +23,7 @@ const ONCE: Ask = Remote::interrupt_once;
 
 /// How many calls a test makes: what was promised in a release build, fewer where everything is slow.
 fn shielded_calls() -> u64 {
-    common::rounds("EINTR_SHIELDED", if cfg!(debug_assertions) { 6_000 } else { 30_000 })
+    common::rounds("EINTR_SHIELDED", 30_000)
 }
 
 /// What was seen in many rounds.

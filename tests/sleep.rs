@@ -93,8 +93,8 @@ fn an_instant_that_has_passed_is_no_error() {
 fn an_interrupt_ends_it() {
     let _t = common::begin();
     let far = Instant::now().checked_add(Duration::from_secs(1 << 40)).unwrap();
-    type Sleep = fn(Instant) -> Result<(), Interrupted>;
-    let sleeps: [(&str, Sleep); 4] = [
+    type Sleeps = fn(Instant) -> Result<(), Interrupted>;
+    let sleeps: [(&str, Sleeps); 4] = [
         ("of all time", |_| sleep(Duration::MAX)),
         ("of 584 years", |_| sleep(Duration::from_nanos(u64::MAX))),
         ("of an hour", |_| sleep(HOUR)),

@@ -133,54 +133,63 @@ fn nothing_of_a_timer_comes_after_its_scope() {
     }
 }
 
-/// The remote of the scope that the handler below is in.
+/// The remote of the scope that the handler below is in, and how many there were.
 static INNER: Mutex<Option<Remote>> = Mutex::new(None);
-static CLOSED: AtomicU64 = AtomicU64::new(0);
+static ENTERED: AtomicU64 = AtomicU64::new(0);
+const INNERS: u64 = 400;
 
-/// On top of a call of another scope, which is interrupted: scopes that end among interrupts and expiries of their own.
+/// On top of a call of another scope, which is interrupted: scopes that end while they are interrupted, and while deadlines of theirs expire.
 extern "C" fn enters_and_leaves(_: i32) {
-    for _ in 0..100 {
-        let options = ScopeOptions::new(libc::SIGUSR1).resend(Resend::Backoff { first: us(1), ceiling: us(1) });
-        let scope = options.enter().unwrap();
+    for n in 0..INNERS {
+        let scope = Scope::enter(libc::SIGUSR1).unwrap();
+        let limit = (n % 2 == 0).then(|| scope.timeout(us(3)).unwrap());
         *INNER.lock().unwrap() = Some(scope.remote());
-        let limit = scope.timeout(us(3)).unwrap();
+        ENTERED.fetch_add(1, SeqCst);
         deadlines::spin_until(Instant::now() + us(4));
         drop(limit);
         drop(scope);
-        CLOSED.fetch_add(1, SeqCst);
     }
 }
 
-// A lane that closes in a handler above a call that is interrupted: what lands there is, by rows 4 to 6, to be blocked and sent again for that call, or to arm the
-// timer. It would come after the action has been put back, and by that it kills.
+/// Interrupts each of them once, around its end.
+fn interrupter() -> Beside {
+    let (mut random, mut last) = (Random::new(), 0);
+    Beside::again_and_again(move || {
+        let now = ENTERED.load(SeqCst);
+        if std::mem::replace(&mut last, now) == now {
+            return std::thread::yield_now();
+        }
+        let remote = INNER.lock().unwrap().clone();
+        deadlines::spin_until(Instant::now() + Duration::from_nanos(random.below(8000)));
+        remote.map(|remote| remote.interrupt_once());
+    })
+}
+
+// A lane that closes in a handler above a call that is interrupted: what lands there is, by rows 4 to 6, to be blocked and sent again for that call. It would
+// come after the action has been put back, and by that it kills.
 #[test]
 fn a_lane_that_closes_while_its_signals_land_sends_none_again() {
     let _t = common::begin();
-    let rounds = common::rounds("EINTR_CLOSINGS", 60);
+    let rounds = common::rounds("EINTR_CLOSINGS", 40);
     well(child(|| {
         let _handler = Installed::new(libc::SIGHUP, enters_and_leaves, libc::SA_RESTART);
-        let _interrupter = Beside::again_and_again(|| {
-            let remote = INNER.lock().unwrap().clone();
-            if let Some(remote) = remote {
-                let _ = remote.interrupt();
-            }
-        });
+        let _interrupter = interrupter();
         let (from, _to) = common::pipe();
         let scope = Scope::enter(libc::SIGUSR2).unwrap();
         let (remote, tid) = (scope.remote(), common::gettid());
-        for round in 1..=rounds {
-            let signaller = std::thread::scope(|threads| {
+        for round in 0..rounds {
+            let read = std::thread::scope(|threads| {
                 threads.spawn(|| {
                     common::set_mask(!0);
                     common::wait_blocked_in(tid, libc::SYS_read);
                     witness::to_thread(tid, libc::SIGHUP);
-                    common::wait_until(|| CLOSED.load(SeqCst) > (round - 1) * 100);
+                    common::wait_until(|| ENTERED.load(SeqCst) > round * INNERS);
                     remote.interrupt_once();
                 });
                 eintr::sys::read(&from, &mut [0; 8])
             });
-            assert!(signaller.is_err() && scope.clear().is_some());
-            common::wait_until(|| CLOSED.load(SeqCst) == round * 100);
+            assert!(read.is_err() && scope.clear().is_some());
+            assert_eq!(ENTERED.load(SeqCst), (round + 1) * INNERS);
         }
     }));
 }
@@ -210,33 +219,35 @@ fn with_pauses_of_nothing_the_thread_gets_on_all_the_same() {
     }
 }
 
-/// Its entry in the queue is its own. It has been set for hours before.
+/// Its entry in the queue is its own. It has been set for hours before, for a request that nobody has acknowledged, or for a deadline.
 #[test]
 fn with_a_full_queue_a_timer_that_was_made_brings_interrupts_at_once_and_deadlines_in_time() {
-    let _t = common::begin_with(Duration::from_secs(20));
+    let _t = common::begin();
     common::in_own_process(
         "with_a_full_queue_a_timer_that_was_made_brings_interrupts_at_once_and_deadlines_in_time",
         || {
+            let _t = common::Watchdog::new(Duration::from_secs(20));
             for by_deadline in [false, true] {
                 let sig = real_time();
-                let scope = ScopeOptions::new(sig).resend(HOURS).enter().unwrap();
-                let far = scope.timeout(HOUR).unwrap();
+                let outer = ScopeOptions::new(sig).resend(HOURS).enter().unwrap();
+                let inner = Scope::enter(sig).unwrap();
+                let far = by_deadline.then(|| outer.timeout(HOUR).unwrap());
                 if !by_deadline {
-                    scope.remote().interrupt();
-                    assert!(eintr::check().is_err() && scope.clear().is_some());
+                    assert_eq!(outer.remote().interrupt(), Delivery::Sent);
                 }
                 let full = NoRoom::begin();
-                let (remote, tid) = (scope.remote(), common::gettid());
+                let (remote, tid) = (inner.remote(), common::gettid());
                 std::thread::scope(|threads| {
                     threads.spawn(move || {
                         common::set_mask(!0);
                         common::wait_blocked_in(tid, libc::SYS_ppoll);
-                        assert_eq!(remote.interrupt(), Delivery::Sent);
+                        assert_eq!(remote.interrupt_once(), Delivery::Sent);
                     });
                     assert_eq!(plain_poll(), libc::EINTR);
                 });
-                assert_eq!((told(), scope.clear().is_some()), (Some(Reason::Remote), true));
-                let limit = scope.timeout(ms(1)).unwrap();
+                assert_eq!((told(), inner.clear().is_some()), (Some(Reason::Remote), true));
+                assert_eq!(outer.clear().is_some(), !by_deadline);
+                let limit = outer.timeout(ms(1)).unwrap();
                 assert_eq!((plain_poll(), limit.expired(), told()), (libc::EINTR, true, DUE));
                 drop((full, limit, far));
             }

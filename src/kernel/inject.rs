@@ -15,7 +15,7 @@
 //! | write, writev, open, openat | as the others, but only where the thread is seen to be stuck: dlopen(3) and the flush of a stdio stream use them, do not block there, and take EINTR badly |
 //! | ioctl with TCSBRK, TCSBRKP, TIOCMIWAIT | tcdrain(3) and the like: nothing was done |
 //!
-//! Not on it, on purpose: connect (the standard library takes EINTR, polls, and reports success of an attempt that was never made), getrandom
+//! Not on it, on purpose: connect (code by the book takes EINTR for "goes on by itself", polls, and finds no error of an attempt that was never made), getrandom
 //! (callers that cannot fail), close (the descriptor's state would be unknown), FUTEX_LOCK_PI (glibc takes EINTR for success: a mutex with two
 //! owners), and everything that never restarts, which the signal has ended already.
 //!

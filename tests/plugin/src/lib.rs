@@ -4,6 +4,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_int, c_void};
+use std::hint::black_box;
+use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -126,4 +128,26 @@ pub unsafe extern "C" fn plugin_install(signal: c_int, runs: *mut AtomicU64) -> 
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: `action` is initialised; the handler only touches atomics.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) }
+}
+
+/// `eintr::sys::read` of one byte, so many times, for the benches: 0, or -1 if one fails.
+///
+/// # Safety
+/// The descriptor is open, and stays so.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn plugin_reads(fd: c_int, count: u32) -> c_int {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut byte = [0; 1];
+    let all = (0..count).all(|_| eintr::sys::read(fd, black_box(&mut byte)) == Ok(1));
+    if all { 0 } else { -1 }
+}
+
+/// The same by the C library.
+#[unsafe(no_mangle)]
+pub extern "C" fn plugin_plain_reads(fd: c_int, count: u32) -> c_int {
+    let mut byte = [0u8; 1];
+    // SAFETY: one writable byte.
+    let all = (0..count).all(|_| unsafe { libc::read(fd, black_box(&mut byte).as_mut_ptr().cast(), 1) } == 1);
+    if all { 0 } else { -1 }
 }

@@ -1,0 +1,3 @@
+//! The program as an executable; see build.rs.
+
+include!(concat!(env!("OUT_DIR"), "/p22_sigwinch.rs"));
