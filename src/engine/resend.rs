@@ -104,12 +104,13 @@ pub(super) fn retune_shut(lane: &Lane) {
 /// Sets it to what it is to expire for. Where somebody else's action stands it is stopped, so that nothing of ours comes there.
 fn set_if_ours(lane: &Lane) {
     let is_wanted = || lane.timer.time() != NEVER;
-    if is_wanted() && standing::is_ours(lane.sig) {
+    let was_wanted = is_wanted(); // once: what a sender claims from here on is not taken off
+    if was_wanted && standing::is_ours(lane.sig) {
         // Made, if there is none: in a forked child nobody has needed it by now.
         let _ = prepare(lane).and_then(|id| set(lane, id, NEVER));
         return;
     }
-    if is_wanted() {
+    if was_wanted {
         lane.timer.note_stopped(true);
         lane.timer.expired();
     }
